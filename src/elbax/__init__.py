@@ -1,0 +1,1 @@
+"""elbax: the evidence lower bound, made trustworthy. One line per public name, in the order of the pipeline."""
