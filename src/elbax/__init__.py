@@ -1,1 +1,32 @@
 """elbax: the evidence lower bound, made trustworthy. One line per public name, in the order of the pipeline."""
+
+from elbax.errors import ConfigError as ConfigError
+from elbax.errors import DataError as DataError
+from elbax.errors import ElbaxError as ElbaxError
+from elbax.errors import EstimatorError as EstimatorError
+from elbax.errors import NonFiniteError as NonFiniteError
+from elbax.errors import ProgramError as ProgramError
+from elbax.errors import RunError as RunError
+from elbax.errors import SiteMismatchError as SiteMismatchError
+
+# program
+from elbax.graph.sites import baseline as baseline
+from elbax.graph.sites import cost as cost
+from elbax.graph.sites import observe as observe
+from elbax.graph.sites import sample as sample
+from elbax.graph.sites import scope as scope
+
+# graph
+from elbax.graph.graph import Graph as Graph
+from elbax.graph.graph import Node as Node
+from elbax.graph.graph import Relation as Relation
+
+# estimators
+from elbax.estimators.base import Estimator as Estimator
+from elbax.estimators.pathwise import Pathwise as Pathwise
+from elbax.estimators.score import NoBaseline as NoBaseline
+from elbax.estimators.score import Score as Score
+from elbax.estimators.score import Stated as Stated
+from elbax.estimators.surrogate import surrogate as surrogate
+from elbax.estimators.surrogate import trace as trace
+from elbax.estimators.surrogate import value_and_grad as value_and_grad

@@ -94,12 +94,17 @@ class Source(NamedTuple):
 UNKNOWN_SOURCE = Source("unknown", 0, "")
 
 
+def is_user_file(path: str) -> bool:
+    """Whether a file belongs neither to elbax nor to the libraries below it."""
+    return not path.startswith(_SKIPPED) and not path.startswith("<")
+
+
 def caller() -> Source:
     """The innermost line of the Python stack that belongs neither to elbax nor to the libraries below it."""
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith(_SKIPPED) and not name.startswith("<"):
+        if is_user_file(name):
             return Source(name, frame.f_lineno, frame.f_code.co_name)
         frame = frame.f_back
     return UNKNOWN_SOURCE

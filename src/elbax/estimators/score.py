@@ -1,0 +1,71 @@
+"""The score-function estimator (REINFORCE, likelihood ratio) with baselines."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from elbax.estimators.base import Context, Draw, Estimator
+from elbax.graph.distributions import Lifted
+
+__all__ = ["Baseline", "NoBaseline", "Score", "Stated"]
+
+
+class Baseline(eqx.Module):
+    """Base of all baselines: what is subtracted from a node's credit to lower the variance of its score."""
+
+    def value(self, context: Context) -> jax.Array:
+        """The baseline, broadcastable to the node's shape; it may not depend on the node's own draw."""
+        raise NotImplementedError
+
+
+class NoBaseline(Baseline):
+    """Subtracts nothing."""
+
+    def value(self, context: Context) -> jax.Array:
+        """Zero."""
+        return jnp.zeros(())
+
+
+class Stated(Baseline):
+    """The value that the program states with `elbax.baseline(name, value)`; nothing where it states none."""
+
+    def value(self, context: Context) -> jax.Array:
+        """The stated value, with axes of size one in front if it has fewer axes than the node."""
+        return jnp.zeros(()) if context.baseline is None else context.baseline
+
+
+class Score(Estimator):
+    """Score function: `grad E f(z) = E (f(z) - b) grad log p(z)`.
+
+    The surrogate term is `sum_j log p(w_j | DEPS) * stop_gradient(Q_j - b_j)`, where `Q_j` holds only the costs that
+    element `j` influences: its own datum's under `vmap`, the present and later ones in a loop. Valid for every
+    distribution and every cost, however discontinuous; one evaluation; high variance unless few elements share a cost
+    or the baseline is good.
+
+    Attributes:
+        baseline: what is subtracted from the credit.
+
+    References:
+        Glynn, Likelihood ratio gradient estimation, 1990. Williams, REINFORCE, 1992. Schulman et al., Gradient
+        Estimation Using Stochastic Computation Graphs, NeurIPS 2015, theorem 1 and equation 6.
+    """
+
+    baseline: Baseline = Stated()
+
+    needs_credit: ClassVar[bool] = True
+
+    def draw(self, key: jax.Array, dist: Lifted, *, wants_log_prob: bool) -> Draw:
+        """A draw without derivative, and its log-density with one."""
+        value = jax.lax.stop_gradient(dist.sample(key))
+        log_prob = dist.log_prob(value)
+        # As a cost of its own, the log-density of a fresh draw has a gradient of expectation zero: leave it out.
+        return Draw(value, jax.lax.stop_gradient(log_prob), aux=log_prob)
+
+    def term(self, context: Context) -> jax.Array:
+        """`sum log p(w) * stop_gradient(Q - b)`."""
+        weight = jax.lax.stop_gradient(context.credit - self.baseline.value(context))
+        return jnp.sum(context.aux * weight)

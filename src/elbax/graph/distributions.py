@@ -1,0 +1,201 @@
+"""A distribution as it stands at a site: taken apart into arrays, and lifted over the axes that JAX added around it.
+
+`sample(name, dist)` cannot put a distribution object into a jaxpr, so it binds the object's arrays (its leaves) and
+keeps the structure. When `jax.vmap` maps over the site, the structure stays that of one lane and the mapped axes are
+remembered, outermost first; every method maps over them again. Nothing is ever assumed about how a distribution
+stores its batch shape.
+
+Source for the trap this avoids: a numpyro distribution keeps its `batch_shape` as static data, so an object whose
+leaves have gained a batch axis contradicts itself.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax.tree_util import PyTreeDef
+
+from elbax.errors import ProgramError
+
+__all__ = ["Lifted", "Structure", "take_apart", "unwrap_independent"]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Everything about the distribution of a site but its arrays; hashable, so that it can be a primitive's parameter.
+
+    Attributes:
+        treedef: structure of the distribution of one lane.
+        lanes: one `(size, in_axes)` per axis mapped around the site, outermost first.
+        event_dim: how many trailing dimensions of the value the user declared as one event (`to_event` included).
+    """
+
+    treedef: PyTreeDef
+    event_dim: int
+    lanes: tuple[tuple[int, tuple[int | None, ...]], ...] = ()
+
+    def mapped(self, size: int, in_axes: Sequence[int | None]) -> Structure:
+        """The structure with one more mapped axis around it."""
+        return replace(self, lanes=((size, tuple(in_axes)), *self.lanes))
+
+
+@dataclass(frozen=True, eq=False)
+class Lifted:
+    """The distribution of a site with its arrays, over all axes mapped around it.
+
+    `shape` is the shape of the node: mapped axes, then the distribution's batch shape. Values have shape
+    `shape + event_shape`; log-densities have `shape`.
+    """
+
+    structure: Structure
+    leaves: tuple[Any, ...]
+    _one: Any = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_one", jax.tree.unflatten(self.structure.treedef, _first_lane(self)))
+
+    @property
+    def one(self) -> Any:
+        """The distribution of one lane, for questions about its type, never for its arrays."""
+        return self._one
+
+    @property
+    def name(self) -> str:
+        """Name of the distribution's class, through `expand` and `mask`."""
+        inner = self.one
+        while isinstance(inner, (dist.ExpandedDistribution, dist.MaskedDistribution, dist.Independent)):
+            inner = inner.base_dist
+        return type(inner).__name__
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the node."""
+        return (*(size for size, _ in self.structure.lanes), *self.one.batch_shape)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one element of the node."""
+        return tuple(self.one.event_shape)
+
+    @property
+    def has_rsample(self) -> bool:
+        """Whether draws are differentiable functions of the parameters."""
+        return bool(getattr(self.one, "has_rsample", False))
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether the support is a set of integers."""
+        return bool(getattr(self.one, "is_discrete", False))
+
+    def over(self, fn: Callable, *arrays: Any) -> Any:
+        """`fn(distribution, *arrays)` of each lane; `arrays` have the mapped axes first."""
+
+        def one(leaves: tuple, *args: Any) -> Any:
+            return fn(jax.tree.unflatten(self.structure.treedef, leaves), *args)
+
+        for size, in_axes in reversed(self.structure.lanes):
+            one = jax.vmap(one, in_axes=(in_axes, *(0 for _ in arrays)), axis_size=size)
+        return one(self.leaves, *arrays)
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """A draw, independent in every lane. Shape `shape + event_shape`."""
+        return self.over(lambda d, k: d.sample(k), self._keys(key))
+
+    def rsample(self, key: jax.Array) -> jax.Array:
+        """A draw that is a differentiable function of the parameters. Shape `shape + event_shape`."""
+        return self.over(lambda d, k: d.rsample(k), self._keys(key))
+
+    def log_prob(self, value: Any) -> jax.Array:
+        """Log-density or log-mass of `value`, in nats. Shape `shape`."""
+        return self.over(_log_prob_of_batch, value)
+
+    def stopped(self) -> Lifted:
+        """The same distribution without derivatives with respect to its parameters."""
+        return Lifted(self.structure, tuple(jax.lax.stop_gradient(x) for x in self.leaves))
+
+    def in_loops(self, lengths: Sequence[int]) -> Lifted:
+        """The distribution of all steps of the loops around a site, from leaves stacked over those loops."""
+        structure = self.structure
+        for size in reversed(lengths):
+            structure = structure.mapped(size, [0] * len(self.leaves))
+        return Lifted(structure, self.leaves)
+
+    def _keys(self, key: jax.Array) -> jax.Array:
+        sizes = tuple(size for size, _ in self.structure.lanes)
+        return jax.random.split(key, sizes) if sizes else key
+
+
+def _log_prob_of_batch(d: Any, value: Any) -> jax.Array:
+    # numpyro may return the log-density of a distribution without parameters unbroadcast.
+    return jnp.broadcast_to(d.log_prob(value), d.batch_shape)
+
+
+def _first_lane(lifted: Lifted) -> list[Any]:
+    """Stand-ins for the leaves of one lane: right shapes and dtypes, no values."""
+    return list(_lane_avals(lifted.structure, tuple(_aval(x) for x in lifted.leaves)))
+
+
+def _aval(x: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x) if not hasattr(x, "dtype") else x.dtype)
+
+
+@functools.lru_cache(maxsize=4096)
+def _lane_avals(structure: Structure, avals: tuple[jax.ShapeDtypeStruct, ...]) -> tuple[jax.ShapeDtypeStruct, ...]:
+    shapes = [a.shape for a in avals]
+    for _, in_axes in structure.lanes:
+        shapes = [
+            s if axis is None else (*s[:axis], *s[axis + 1 :]) for s, axis in zip(shapes, in_axes, strict=True)
+        ]
+    return tuple(jax.ShapeDtypeStruct(s, a.dtype) for s, a in zip(shapes, avals, strict=True))
+
+
+@functools.lru_cache(maxsize=4096)
+def value_and_log_prob_avals(
+    structure: Structure, avals: tuple[jax.ShapeDtypeStruct, ...]
+) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of a draw and of its log-density."""
+
+    def both(key: jax.Array, leaves: tuple) -> tuple[jax.Array, jax.Array]:
+        lifted = Lifted(structure, leaves)
+        value = lifted.sample(key)
+        return value, lifted.log_prob(value)
+
+    return jax.eval_shape(both, jax.eval_shape(lambda: jax.random.key(0)), avals)
+
+
+def unwrap_independent(d: Any) -> tuple[Any, int]:
+    """The distribution below all `to_event` wrappers, and the event dimensions that the user saw.
+
+    The elements of a node are its finest independent units: a cost that only one component of a `to_event`
+    distribution influences is then credited to that component alone.
+    """
+    event_dim = len(getattr(d, "event_shape", ()))
+    while isinstance(d, dist.Independent):
+        d = d.base_dist
+    return d, event_dim
+
+
+def take_apart(d: Any, what: str) -> tuple[Structure, tuple[jax.Array, ...]]:
+    """Structure and arrays of a distribution; `what` names the site in errors."""
+    missing = [name for name in ("sample", "log_prob", "batch_shape", "event_shape") if not hasattr(d, name)]
+    if missing or isinstance(d, type):
+        kind = f"the class {d.__name__}" if isinstance(d, type) else f"a {type(d).__name__}"
+        raise ProgramError(
+            f"{what} was given {kind}, which is not a distribution. Pass a numpyro distribution, such as "
+            "`numpyro.distributions.Normal(loc, scale)`."
+        )
+    d, event_dim = unwrap_independent(d)
+    leaves, treedef = jax.tree.flatten(d)
+    for leaf in leaves:
+        if not (hasattr(leaf, "dtype") or isinstance(leaf, (bool, int, float, complex))):
+            raise ProgramError(
+                f"{what}: the distribution {type(d).__name__} holds a {type(leaf).__name__} where an array is "
+                "expected. Its class must be registered as a JAX pytree whose leaves are arrays."
+            )
+    return Structure(treedef, event_dim), tuple(jnp.asarray(leaf) for leaf in leaves)

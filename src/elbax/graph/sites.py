@@ -1,0 +1,286 @@
+"""The words of a program: `sample`, `observe`, `cost`, `baseline`, `scope`.
+
+Each binds a JAX primitive, so that a site is an equation of the traced program, with indices, not only a name. That
+is what makes sites inside `jit`, `scan`, `cond`, `vmap` and `remat` possible, and their dependencies exact.
+
+The primitives carry no key and compute nothing: drawing is the estimator's business, long after tracing
+(`elbax.graph.evaluate`). A sample equation has two results, the value and its log-density; the second is there for
+bounds, whose log q(z) must follow the estimator of the node (stopped for a score node, parameter-stopped when
+sticking the landing).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from elbax.errors import ProgramError
+from elbax.graph import compat
+from elbax.graph.compat import Source
+from elbax.graph.distributions import Structure, take_apart, value_and_log_prob_avals
+
+__all__ = ["baseline", "cost", "observe", "sample", "sample_with_log_prob", "scope"]
+
+
+@dataclass
+class Recorder:
+    """What the Python calls of one trace have said; compared with the jaxpr, so that no site is lost unnoticed."""
+
+    calls: list[tuple[str, str, Source]] = field(default_factory=list)  # kind, full name, line
+    scopes: list[str] = field(default_factory=list)
+
+    def record(self, kind: str, name: Any, source: Source) -> str:
+        """Checks and notes a call; returns the name within the scopes entered so far."""
+        if not isinstance(name, str) or not name:
+            raise ProgramError(f"{kind} at {source} needs a name: a non-empty string, got {name!r}.")
+        self.calls.append((kind, "/".join([*self.scopes, name]), source))
+        return name
+
+
+_RECORDER: contextvars.ContextVar[Recorder | None] = contextvars.ContextVar("elbax_recorder", default=None)
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[Recorder]:
+    """Marks the calls made inside as part of one traced program."""
+    recorder = Recorder()
+    token = _RECORDER.set(recorder)
+    try:
+        yield recorder
+    finally:
+        _RECORDER.reset(token)
+
+
+def _enter(kind: str, name: Any) -> tuple[str, Source]:
+    source = compat.caller()
+    recorder = _RECORDER.get()
+    if recorder is None:
+        raise ProgramError(
+            f"elbax.{kind}({name!r}) at {source} was called outside a traced program. Sites only mean something "
+            "inside a function that elbax traces: pass the function to `elbax.trace`, `elbax.value_and_grad`, "
+            "`elbax.ELBO` or `elbax.fit`."
+        )
+    differentiated, in_loop = compat.inner_transformations()
+    if differentiated and in_loop:
+        raise ProgramError(
+            f"{kind} site '{name}' ({source}) stands in a loop that the program itself differentiates with jax.grad "
+            "or a relative. JAX moves draws that do not depend on the loop out of such a loop, so all steps would "
+            "share one draw. Move the site out of the differentiated function and pass its value in."
+        )
+    return recorder.record(kind, name, source), source
+
+
+def sample(name: str, dist: Any) -> jax.Array:
+    """Draws a latent variable: a stochastic node.
+
+    Args:
+        name: name of the node, unique in the program (see `scope`).
+        dist: a numpyro distribution of any batch and event shape.
+
+    Returns:
+        The value, shape `dist.batch_shape + dist.event_shape`. Inside `jax.vmap` every lane draws independently,
+        also when the parameters of `dist` are not mapped.
+
+    Raises:
+        ProgramError: outside a traced program, for an object that is not a distribution, or in a loop that the
+            program differentiates itself.
+    """
+    return sample_with_log_prob(name, dist)[0]
+
+
+def sample_with_log_prob(name: str, dist: Any) -> tuple[jax.Array, jax.Array]:
+    """Like `sample`, with the log-density of the draw as the node's estimator differentiates it.
+
+    For bounds: the log-density has no derivative for a score node (its expectation is zero), and none with respect to
+    the parameters when the node sticks the landing. Shape: that of the node (`to_event` dimensions not summed).
+    """
+    name, source = _enter("sample", name)
+    structure, leaves = take_apart(dist, f"sample site '{name}' ({source})")
+    value, log_prob = SAMPLE.bind(*leaves, name=name, source=source, structure=structure)
+    return value, log_prob
+
+
+def bind_sample(name: str, source: Source, structure: Structure, leaves: tuple) -> tuple[jax.Array, jax.Array]:
+    """Binds a sample site again that comes from another trace, keeping its line."""
+    recorder = _RECORDER.get()
+    if recorder is None:
+        raise ProgramError(f"sample site '{name}' ({source}) was moved outside a traced program.")
+    recorder.record("sample", name, source)
+    value, log_prob = SAMPLE.bind(*leaves, name=name, source=source, structure=structure)
+    return value, log_prob
+
+
+def cost(name: str, value: Any) -> None:
+    """States a cost: the program's loss is the sum of all elements of all costs.
+
+    Args:
+        name: name of the cost, unique in the program.
+        value: real array of any shape; its elements are separate costs. Inside `vmap` or a loop, every lane and every
+            step states its own.
+
+    Raises:
+        ProgramError: outside a traced program, or for values that are not real.
+    """
+    name, source = _enter("cost", name)
+    value = jnp.asarray(value)
+    if jnp.issubdtype(value.dtype, jnp.complexfloating) or not jnp.issubdtype(value.dtype, jnp.number):
+        if value.dtype != jnp.bool_:
+            raise ProgramError(f"cost '{name}' ({source}) has dtype {value.dtype}; a cost must be a real number.")
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        value = value.astype(jnp.result_type(float))
+    COST.bind(value, name=name, source=source, kind="cost", about="")
+
+
+def observe(name: str, dist: Any, value: Any) -> None:
+    """Conditions on data: the cost `-log p(value)`, one element for each element of the batch.
+
+    Args:
+        name: name of the site, unique in the program.
+        dist: a numpyro distribution.
+        value: the data; its shape is that of a draw, or a batch of draws.
+
+    Raises:
+        ProgramError: if the shapes of `value` and `dist` would broadcast against each other into a larger array than
+            either (the usual sign of a missing or surplus dimension).
+    """
+    name, source = _enter("observe", name)
+    take_apart(dist, f"observed site '{name}' ({source})")
+    value = jnp.asarray(value)
+    _check_observed_shape(name, source, dist, value.shape)
+    COST.bind(-dist.log_prob(value), name=name, source=source, kind="observe", about=type(dist).__name__)
+
+
+def _check_observed_shape(name: str, source: Source, dist: Any, shape: tuple[int, ...]) -> None:
+    expected = tuple(dist.batch_shape) + tuple(dist.event_shape)
+    try:
+        joint = jnp.broadcast_shapes(shape, expected)
+    except ValueError:
+        joint = None
+    event = len(dist.event_shape)
+    same_event = shape[len(shape) - event :] == expected[len(expected) - event :] if event else True
+    if joint not in (shape, expected) or not same_event:
+        raise ProgramError(
+            f"observed site '{name}' ({source}): the data have shape {shape}, but a draw of the "
+            f"{type(dist).__name__} has shape {expected} (batch {tuple(dist.batch_shape)}, event "
+            f"{tuple(dist.event_shape)}). Reshape the data, or use `.to_event` / `.expand` on the distribution."
+        )
+
+
+def baseline(name: str, value: Any) -> None:
+    """Gives the baseline of a score-function node: subtracted from its cost-to-go, it lowers variance, adds no bias.
+
+    Args:
+        name: the name of the sample site that the baseline is for.
+        value: array that broadcasts to the node's shape. The node itself must not influence it (checked when the
+            graph is made). Its own parameters are trained by a cost that the program states, such as the squared
+            distance to the loss.
+    """
+    name, source = _enter("baseline", name)
+    BASELINE.bind(jnp.asarray(value), name=name, source=source)
+
+
+@contextlib.contextmanager
+def scope(name: str) -> Iterator[None]:
+    """Puts the names of all sites stated inside under `name/`, so that one function can be used several times.
+
+    ```python
+    for i, layer in enumerate(layers):
+        with elbax.scope(f"layer{i}"):
+            z = layer(z)          # its site "z" becomes "layer0/z", "layer1/z", ...
+    ```
+    """
+    recorder = _RECORDER.get()
+    if recorder is None:
+        yield
+        return
+    if not isinstance(name, str) or not name:
+        raise ProgramError(f"scope at {compat.caller()} needs a name: a non-empty string, got {name!r}.")
+    # The marks go into the jaxpr, because JAX traces a function that is used twice only once.
+    recorder.scopes.append(name)
+    SCOPE.bind(name=name, enters=True)
+    try:
+        yield
+    finally:
+        SCOPE.bind(name=name, enters=False)
+        recorder.scopes.pop()
+
+
+def _sample_abstract(*avals: Any, name: str, source: Source, structure: Structure) -> list[Any]:
+    shapes = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals)
+    try:
+        results = value_and_log_prob_avals(structure, shapes)
+    except Exception as error:
+        error.add_note(f"while finding the shape of sample site '{name}' ({source})")
+        raise
+    return [jax.core.ShapedArray(r.shape, r.dtype) for r in results]
+
+
+def _sample_batch(size: int, values: Any, dims: Any, *, name: str, source: Source, structure: Structure) -> Any:
+    results = SAMPLE.bind(*values, name=name, source=source, structure=structure.mapped(size, dims))
+    return results, [0, 0]
+
+
+def _value_batch(primitive: Any) -> Any:
+    def batch(size: int, values: Any, dims: Any, **params: Any) -> Any:
+        return primitive().bind(compat.move_axis_to_front(values[0], dims[0], size), **params), []
+
+    return batch
+
+
+def _no_derivative(kind: str) -> Any:
+    def rule(primals: Any, tangents: Any, *, name: str, source: Source, **params: Any) -> Any:
+        raise ProgramError(
+            f"{kind} site '{name}' ({source}) is differentiated by a jax.grad (or jvp, vjp, hessian) inside the "
+            "program. The derivative of a random choice is what elbax estimates, from outside: differentiate with "
+            "`elbax.value_and_grad(program)`, or keep the site out of the inner function and pass its value in."
+        )
+
+    return rule
+
+
+def _outside(kind: str) -> Any:
+    def rule(*args: Any, name: str, source: Source | None = None, **params: Any) -> Any:
+        raise ProgramError(
+            f"{kind} site '{name}' ({source or 'unknown line'}) was run as plain JAX. Run the program through elbax "
+            "(`elbax.trace`, `elbax.value_and_grad`, `elbax.fit`), not through jax.jit or eagerly."
+        )
+
+    return rule
+
+
+SAMPLE = compat.make_primitive(
+    "elbax_sample",
+    abstract=_sample_abstract,
+    batch=_sample_batch,
+    differentiate=_no_derivative("sample"),
+    evaluate=_outside("sample"),
+)
+COST = compat.make_primitive(
+    "elbax_cost",
+    abstract=lambda *avals, **params: [],
+    batch=_value_batch(lambda: COST),
+    differentiate=_no_derivative("cost"),
+    evaluate=_outside("cost"),
+    effects=frozenset({compat.IO_EFFECT}),
+)
+BASELINE = compat.make_primitive(
+    "elbax_baseline",
+    abstract=lambda *avals, **params: [],
+    batch=_value_batch(lambda: BASELINE),
+    differentiate=_no_derivative("baseline"),
+    evaluate=_outside("baseline"),
+    effects=frozenset({compat.IO_EFFECT}),
+)
+SCOPE = compat.make_primitive(
+    "elbax_scope",
+    abstract=lambda *avals, **params: [],
+    batch=lambda size, values, dims, **params: (SCOPE.bind(**params), []),
+    differentiate=lambda primals, tangents, **params: (SCOPE.bind(**params), []),
+    evaluate=_outside("scope"),
+)
