@@ -61,6 +61,11 @@ def test_non_finite_values_are_counted_across_blocks(monkeypatch, tmp_path):
         check_images(mapped, "'x.npy'")
 
 
+def test_the_largest_floats_are_out_of_range_not_infinite():
+    with pytest.raises(DataError, match=r"floats from 1.5e\+308 to 1.5e\+308"):
+        check_images(np.full((2, 2), 1.5e308), "x")
+
+
 def test_one_infinite_value():
     with pytest.raises(DataError, match=r"1 NaN or infinite value among 4, .*\(inf\) at index \[1, 0\]"):
         check_images(np.array([[0, 0], [np.inf, 0]]), "'x.npy'")
@@ -76,6 +81,13 @@ def test_flat_does_not_copy(tmp_path):
 def test_flat_reads_column_major_arrays_in_memory_by_rows():
     images = np.arange(30, dtype=np.uint8).reshape(5, 2, 3)
     np.testing.assert_array_equal(flat(np.asfortranarray(images), "x"), images.reshape(5, 6))
+
+
+def test_flat_keeps_column_major_maps_of_rows(tmp_path):
+    np.save(tmp_path / "x.npy", np.asfortranarray(np.arange(30, dtype=np.uint8).reshape(5, 6)))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert np.shares_memory(flat(mapped, "'x.npy'"), mapped)
+    np.testing.assert_array_equal(flat(mapped, "'x.npy'")[1], np.arange(6, 12))
 
 
 def test_flat_refuses_column_major_maps(tmp_path):

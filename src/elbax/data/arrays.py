@@ -48,7 +48,7 @@ def check_images(images: np.ndarray, where: str) -> None:
         )
     if np.issubdtype(images.dtype, np.floating):
         low, high = _extremes(images)
-        if not math.isfinite(low + high):
+        if not (math.isfinite(low) and math.isfinite(high)):
             _refuse_non_finite(images, where)
         if low < 0 or high > 1:
             raise DataError(

@@ -101,7 +101,9 @@ DIGITS = NamedSet(
     image_shape=(8, 8),
     num_levels=16,
     sizes=(1297, 200, 300),
-    # The file goes from writer to writer: in its order hardly anyone wrote for both training and test.
+    # Neighbouring rows are by one writer: in file order few people wrote for both training and test. The classes are
+    # balanced all the same. (The nearest training image has the label of 94 % of the test images, against 98 to 99 % of
+    # them when rows are permuted first.)
     order=FileOrder(),
     licence="CC BY 4.0",
     citation=(

@@ -100,7 +100,7 @@ def parse_amat(content: bytes, where: str) -> Shaped[np.ndarray, "rows columns"]
         table = np.loadtxt(io.BytesIO(content), np.float64, ndmin=2)
     except ValueError as error:
         raise DataError(
-            f"{where} is no table of numbers ({error}): an amat file holds one row of numbers a line."
+            f"{where} is no table of numbers ({_one_line(error)}): an amat file holds one row of numbers a line."
         ) from error
     whole = np.isfinite(table).all() and (table == np.floor(table)).all() and table.min() >= 0 and table.max() <= 255
     # Zeros and ones written as 0.0 and 1.0 are levels, too; nothing is lost.
@@ -171,6 +171,10 @@ def _npy_error(where: str, error: Exception) -> DataError:
     return DataError(f"{where} is truncated or damaged ({error}). Save it again with `np.save`.")
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def read_mat(path: Path, variables: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
     """The numeric arrays of a MATLAB file (version 4 to 7.2), by name, with MATLAB's axes.
 
@@ -186,7 +190,9 @@ def read_mat(path: Path, variables: tuple[str, ...] | None = None) -> dict[str, 
     except NotImplementedError as error:
         raise DataError(f"'{path}' has MATLAB version 7.3 (HDF5): save it with `save(..., '-v7')`.") from error
     except Exception as error:  # scipy raises many types on damaged files
-        raise DataError(f"'{path}' is a truncated or damaged MATLAB file ({error}). Fetch or save it again.") from error
+        raise DataError(
+            f"'{path}' is a truncated or damaged MATLAB file ({_one_line(error)}). Delete it and fetch or save it again."
+        ) from error
     arrays = {k: v for k, v in loaded.items() if isinstance(v, np.ndarray) and v.dtype.kind in "buif"}
     for name in variables or ():
         if name not in arrays:

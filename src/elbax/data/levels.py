@@ -184,7 +184,7 @@ def prepare(
     num_levels: int,
     *,
     stream: int = 0,
-    out: Shaped[np.ndarray, "num_data num_pixels"] | None = None,
+    out: np.ndarray | None = None,
     max_bytes: int = 2**24,
 ) -> Prepared:
     """Does on the host what is done once: the draw of `Fixed`, the comparison of `Threshold`.
@@ -226,7 +226,7 @@ def prepare(
     return Prepared(out, 1)
 
 
-def _check(choice: object) -> None:
+def _check(choice: Any) -> None:
     if not isinstance(choice, Binarisation):
         raise DataError(
             f"{choice!r} is no binarisation: pass Dynamic(), Fixed(), Threshold() or AsIs(), or `binarisation(text)`."

@@ -7,6 +7,7 @@ A named set is looked for in `ELBAX_DATA_DIR`, then in the cache, then at its of
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ def resolve(name_or_path: str | Path) -> NamedSet | Path:
     if name_or_path in CATALOGUE:
         return CATALOGUE[name_or_path]
     path = Path(name_or_path).expanduser()
-    if name_or_path and (path.exists() or path.suffix or len(path.parts) > 1):
+    if name_or_path and (path.exists() or path.suffix or os.sep in name_or_path or "/" in name_or_path):
         return path
     near = difflib.get_close_matches(name_or_path.lower(), CATALOGUE, n=3, cutoff=0.4) or list(CATALOGUE)
     raise DataError(
