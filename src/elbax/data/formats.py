@@ -191,7 +191,7 @@ def read_mat(path: Path, variables: tuple[str, ...] | None = None) -> dict[str, 
         raise DataError(f"'{path}' has MATLAB version 7.3 (HDF5): save it with `save(..., '-v7')`.") from error
     except Exception as error:  # scipy raises many types on damaged files
         raise DataError(
-            f"'{path}' is a truncated or damaged MATLAB file ({_one_line(error)}). Delete it and fetch or save it again."
+            f"'{path}' is a truncated or damaged MATLAB file ({_one_line(error)}). Delete it and fetch it again."
         ) from error
     arrays = {k: v for k, v in loaded.items() if isinstance(v, np.ndarray) and v.dtype.kind in "buif"}
     for name in variables or ():
