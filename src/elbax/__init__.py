@@ -30,3 +30,8 @@ from elbax.estimators.score import Stated as Stated
 from elbax.estimators.surrogate import surrogate as surrogate
 from elbax.estimators.surrogate import trace as trace
 from elbax.estimators.surrogate import value_and_grad as value_and_grad
+
+# bounds
+from elbax.bounds.base import Bound as Bound
+from elbax.bounds.elbo import ELBO as ELBO
+from elbax.bounds.importance import IWAE as IWAE

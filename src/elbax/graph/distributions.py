@@ -67,11 +67,8 @@ class Lifted:
 
     @property
     def name(self) -> str:
-        """Name of the distribution's class, through `expand` and `mask`."""
-        inner = self.one
-        while isinstance(inner, (dist.ExpandedDistribution, dist.MaskedDistribution, dist.Independent)):
-            inner = inner.base_dist
-        return type(inner).__name__
+        """Name of the distribution, through `expand` and `mask`, whatever its parameterisation."""
+        return distribution_name(self.one)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -167,6 +164,14 @@ def value_and_log_prob_avals(
         return value, lifted.log_prob(value)
 
     return jax.eval_shape(both, jax.eval_shape(lambda: jax.random.key(0)), avals)
+
+
+def distribution_name(d: Any) -> str:
+    """Name of a distribution's class below wrappers: `Bernoulli` for a `BernoulliLogits`."""
+    while isinstance(d, (dist.ExpandedDistribution, dist.MaskedDistribution, dist.Independent)):
+        d = d.base_dist
+    name = type(d).__name__
+    return name.removesuffix("Logits").removesuffix("Probs") or name
 
 
 def unwrap_independent(d: Any) -> tuple[Any, int]:

@@ -65,7 +65,7 @@ class Relation:
     axes: tuple[str, ...]
 
     def __str__(self) -> str:
-        return "(" + ", ".join(self.axes) + ")"
+        return "(" + ", ".join(self.axes) + ")" if self.axes else ""
 
 
 @dataclass(frozen=True)

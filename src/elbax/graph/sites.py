@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from elbax.errors import ProgramError
 from elbax.graph import compat
 from elbax.graph.compat import Source
-from elbax.graph.distributions import Structure, take_apart, value_and_log_prob_avals
+from elbax.graph.distributions import Structure, distribution_name, take_apart, value_and_log_prob_avals
 
 __all__ = ["baseline", "cost", "observe", "sample", "sample_with_log_prob", "scope"]
 
@@ -153,7 +153,7 @@ def observe(name: str, dist: Any, value: Any) -> None:
     take_apart(dist, f"observed site '{name}' ({source})")
     value = jnp.asarray(value)
     _check_observed_shape(name, source, dist, value.shape)
-    COST.bind(-dist.log_prob(value), name=name, source=source, kind="observe", about=type(dist).__name__)
+    COST.bind(-dist.log_prob(value), name=name, source=source, kind="observe", about=distribution_name(dist))
 
 
 def _check_observed_shape(name: str, source: Source, dist: Any, shape: tuple[int, ...]) -> None:
@@ -167,7 +167,7 @@ def _check_observed_shape(name: str, source: Source, dist: Any, shape: tuple[int
     if joint not in (shape, expected) or not same_event:
         raise ProgramError(
             f"observed site '{name}' ({source}): the data have shape {shape}, but a draw of the "
-            f"{type(dist).__name__} has shape {expected} (batch {tuple(dist.batch_shape)}, event "
+            f"{distribution_name(dist)} has shape {expected} (batch {tuple(dist.batch_shape)}, event "
             f"{tuple(dist.event_shape)}). Reshape the data, or use `.to_event` / `.expand` on the distribution."
         )
 

@@ -1,0 +1,214 @@
+"""A model and a guide, run together: the guide draws, the model is conditioned on what was drawn.
+
+Both are programs. The guide's sites are the stochastic nodes of the bound; the model's sites of the same names take
+their values and contribute `-log p`, the guide's contribute `log q`. This works site by site wherever the sites stand
+(in `scan`, under `vmap`, ...), because both programs are data: the model is evaluated with the guide's values as feeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from numpyro.distributions import constraints
+
+from elbax.errors import SiteMismatchError
+from elbax.graph import ir
+from elbax.graph.analysis import Facts, analyse
+from elbax.graph.compat import Source
+from elbax.graph.distributions import Lifted
+from elbax.graph.evaluate import evaluate
+from elbax.graph.graph import abstract_distribution
+from elbax.graph.sites import bind_sample
+from elbax.graph.tracing import Arguments, Captured, capture
+
+__all__ = ["Latent", "Run", "run_pair"]
+
+
+@dataclass(frozen=True)
+class Latent:
+    """One latent site of a run; arrays have the axes of the loops around the site first.
+
+    Attributes:
+        name: of the site.
+        source: the line of the model's site.
+        log_q: log-density of the draw under the guide, nats. The node's shape.
+        log_p: log-density of the draw under the model, nats. The shape of the model's node.
+        q, p: the two distributions, of all steps of the loops around them.
+    """
+
+    name: str
+    source: Source
+    log_q: jax.Array
+    log_p: jax.Array
+    q: Lifted
+    p: Lifted
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a pair.
+
+    Attributes:
+        latents: by site name, in the order of the model.
+        observed: `-log p` of each observed site, nats.
+        costs: costs that the two programs state or that the guide's `elbax.cost` adds.
+        guide, model: the analyses of the two programs.
+    """
+
+    latents: dict[str, Latent]
+    observed: dict[str, jax.Array]
+    costs: dict[str, jax.Array]
+    guide: Facts
+    model: Facts
+
+
+@dataclass(frozen=True)
+class _Program:
+    captured: Captured
+    arguments: Arguments
+    facts: Facts
+
+    @classmethod
+    def of(cls, program: Callable, args: tuple, kwargs: dict[str, Any]) -> _Program:
+        arguments = Arguments.of(program, args, kwargs)
+        captured = capture(program, arguments)
+        block = ir.prune(captured.block)
+        captured = Captured(captured.name, block, captured.result, captured.portable)
+        return cls(captured, arguments, analyse(block, arguments.inputs, arguments.owners))
+
+
+def run_pair(model: Callable, guide: Callable, args: tuple, kwargs: dict[str, Any], *, linear: bool) -> Run:
+    """Runs the guide, then the model on the guide's draws; to be called inside a traced program.
+
+    Args:
+        model: program with sample sites (latent) and observed sites.
+        guide: program whose sample sites are the model's latent ones.
+        args: arguments of both.
+        kwargs: keyword arguments of both.
+        linear: whether the log q enter the costs linearly, so that estimators may leave out derivatives of expectation
+            zero (true for the ELBO, not for bounds with several particles inside a logarithm).
+
+    Raises:
+        SiteMismatchError: if the sites do not match by name, shape, dtype or support.
+    """
+    guide_program, model_program = _Program.of(guide, args, kwargs), _Program.of(model, args, kwargs)
+    check_sites(guide_program.captured.name, guide_program.facts, model_program.captured.name, model_program.facts)
+
+    def draw(eq: ir.Sample, dist: Lifted, feed: Any) -> tuple[Any, Any, Any]:
+        value, log_q = bind_sample(eq.name, eq.source, eq.structure, dist.leaves)
+        return value, log_q, (value, log_q if linear else dist.log_prob(value), dist.leaves)
+
+    def condition(eq: ir.Sample, dist: Lifted, value: Any) -> tuple[Any, Any, Any]:
+        log_p = dist.log_prob(value)
+        return value, log_p, (log_p, dist.leaves)
+
+    drawn = _evaluate(guide_program, draw, dict.fromkeys(guide_program.facts.samples))
+    values = {name: record[0] for name, record in drawn.samples.items()}
+    given = _evaluate(model_program, condition, values)
+    latents = {
+        name: Latent(
+            name,
+            fact.equation.source,
+            drawn.samples[name][1],
+            given.samples[name][0],
+            _of_all_steps(guide_program.facts, name, drawn.samples[name][2]),
+            _of_all_steps(model_program.facts, name, given.samples[name][1]),
+        )
+        for name, fact in model_program.facts.samples.items()
+    }
+    observed, costs = {}, {}
+    for program, records in ((model_program, given), (guide_program, drawn)):
+        for (name, part), fact in program.facts.costs.items():
+            is_data = isinstance(fact.equation, ir.Cost) and fact.equation.kind == "observe"
+            (observed if is_data else costs)[name] = records.costs[f"{name}\n{part}"]
+    return Run(latents, observed, costs, guide_program.facts, model_program.facts)
+
+
+def _evaluate(program: _Program, on_sample: Any, feeds: Mapping[str, Any]) -> Any:
+    return evaluate(program.captured.block, program.arguments.arrays, on_sample, feeds)[1]
+
+
+def _of_all_steps(facts: Facts, name: str, leaves: tuple) -> Lifted:
+    fact = facts.samples[name]
+    return Lifted(fact.equation.structure, leaves).in_loops(fact.loops)
+
+
+# --------------------------------------------------------------------------------------------- matching
+
+
+def check_sites(guide_name: str, guide: Facts, model_name: str, model: Facts) -> None:
+    """Refuses a guide whose sites do not match those of the model."""
+    _check_names(guide_name, guide, model_name, model)
+    for name in model.samples:
+        _check_site(name, guide, model)
+    for name, _ in guide.costs:
+        if guide.costs[name, 0].equation.kind == "observe":  # type: ignore[union-attr]
+            raise SiteMismatchError(
+                f"guide `{guide_name}` observes '{name}' ({guide.costs[name, 0].equation.source}). A guide proposes "
+                "latent variables and takes data as arguments; observe data in the model."
+            )
+
+
+def _check_names(guide_name: str, guide: Facts, model_name: str, model: Facts) -> None:
+    missing = [n for n in model.samples if n not in guide.samples]
+    surplus = [n for n in guide.samples if n not in model.samples]
+    if not missing and not surplus:
+        return
+
+    def listed(names: list[str], facts: Facts) -> str:
+        return ", ".join(f"'{n}' ({facts.samples[n].equation.source})" for n in names)
+
+    said = []
+    if missing:
+        said.append(f"latent {listed(missing, model)} of model `{model_name}` has no counterpart in guide `{guide_name}`")
+    if surplus:
+        where = "is observed in" if any((n, 0) in model.costs for n in surplus) else "does not exist in"
+        said.append(f"{listed(surplus, guide)} of guide `{guide_name}` {where} model `{model_name}`")
+    raise SiteMismatchError(
+        "; ".join(said) + ". The guide must sample exactly the model's latent sites, under the same names; a site that "
+        "is data must be stated in the model with `elbax.observe`."
+    )
+
+
+def _check_site(name: str, guide: Facts, model: Facts) -> None:
+    g, m = guide.samples[name], model.samples[name]
+    q, p = abstract_distribution(g.equation), abstract_distribution(m.equation)
+    place = f"site '{name}' (guide {g.equation.source}, model {m.equation.source})"
+    q_shape, p_shape = (*g.loops, *q.shape, *q.event_shape), (*m.loops, *p.shape, *p.event_shape)
+    if q_shape != p_shape:
+        raise SiteMismatchError(
+            f"{place} has shape {q_shape} in the guide and {p_shape} in the model. Give both the same shape, for "
+            "example with `.expand`."
+        )
+    if np.issubdtype(g.value_dtype, np.inexact) != np.issubdtype(m.value_dtype, np.inexact):
+        raise SiteMismatchError(
+            f"{place} is {q.name} with dtype {g.value_dtype} in the guide and {p.name} with dtype {m.value_dtype} in "
+            "the model: one is discrete, the other is not."
+        )
+    if _leaves_support(q.one.support, p.one.support):
+        raise SiteMismatchError(
+            f"{place}: the guide's {q.name} covers the real line, but the model's {p.name} has support "
+            f"{_support_name(p.one.support)}, so draws would have probability zero. Use a guide with that support, "
+            "such as a TransformedDistribution with `numpyro.distributions.biject_to(support)`."
+        )
+
+
+def _innermost(support: Any) -> Any:
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return support
+
+
+def _support_name(support: Any) -> str:
+    return type(_innermost(support)).__name__.strip("_")
+
+
+def _leaves_support(q: Any, p: Any) -> bool:
+    """Whether draws on the whole real line may fall outside the support of the model."""
+    real = (type(constraints.real), type(constraints.real_vector))
+    whole = (*real, type(_innermost(constraints.real_vector)))
+    return isinstance(_innermost(q), whole) and not isinstance(_innermost(p), whole)
