@@ -50,7 +50,8 @@ def choose(facts: Facts, spec: Estimators, program: str) -> dict[str, Choice]:
     """The estimator of every sample node.
 
     Args:
-        facts: the analysis of the program.
+        facts: the analysis of the program as written. (Terms of a split cost would not do: `logsumexp` is a sum with one
+            summand that has no derivative, and yet is differentiable.)
         spec: one estimator for all nodes, or estimators by node name (the others by rule), or `None` (all by rule).
         program: name of the program, for errors.
 

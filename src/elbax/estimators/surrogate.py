@@ -180,7 +180,7 @@ def make_plan(
 ) -> Plan:
     """Traces and analyses a program, chooses its estimators, and splits its costs as far as they need."""
     graph, _ = build(program, args, kwargs, batch_axes=batch_axes)
-    chosen = choose(graph.facts, estimators, graph.name)
+    chosen = choose(graph.raw_facts, estimators, graph.name)
     graph = replace(graph, plan={name: str(choice) for name, choice in chosen.items()})
     block, facts = graph.program, graph.raw_facts
     nodes = credit_nodes(facts, chosen)
@@ -224,7 +224,7 @@ def trace(program: Callable, *args: Any, **kwargs: Any) -> Graph:
 
 def with_plan(graph: Graph, estimators: Estimators) -> Graph:
     """The graph with its gradient plan filled in."""
-    chosen = choose(graph.facts, estimators, graph.name)
+    chosen = choose(graph.raw_facts, estimators, graph.name)
     return replace(graph, plan={name: str(choice) for name, choice in chosen.items()})
 
 

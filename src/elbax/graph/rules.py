@@ -78,9 +78,16 @@ MIXED = frozenset(
 
 
 def elementwise(eq: Apply) -> Table:
-    """Inputs of the shape of the output keep their place; scalars have none."""
-    shape = eq.outputs[0].shape
-    return [[keep if x.shape == shape else mix for x in eq.inputs]]
+    """Inputs keep their place; what is repeated (scalars, dimensions of size one) has none."""
+    return [[_broadcasting(x.shape, eq.outputs[0].shape) for x in eq.inputs]]
+
+
+def _broadcasting(source: tuple[int, ...], target: tuple[int, ...]) -> Transfer:
+    if source == target:
+        return keep
+    if len(source) != len(target):
+        return mix
+    return moves({d: d for d, (n, m) in enumerate(zip(source, target, strict=True)) if n == m})
 
 
 def same_position(eq: Apply) -> Table:
