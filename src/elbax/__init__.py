@@ -35,3 +35,11 @@ from elbax.estimators.surrogate import value_and_grad as value_and_grad
 from elbax.bounds.base import Bound as Bound
 from elbax.bounds.elbo import ELBO as ELBO
 from elbax.bounds.importance import IWAE as IWAE
+
+# fit
+from elbax.fit.fit import fit as fit
+from elbax.fit.result import Fit as Fit
+from elbax.fit.stopping import Outcome as Outcome
+from elbax.fit.stopping import Patience as Patience
+from elbax.fit.stopping import Stationary as Stationary
+from elbax.fit.stopping import Stopping as Stopping

@@ -11,7 +11,7 @@ Source: Schulman et al., Gradient Estimation Using Stochastic Computation Graphs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from elbax.errors import ProgramError
-from elbax.estimators.base import Context
+from elbax.estimators.base import Context, Estimator
 from elbax.estimators.choose import Choice, Estimators, choose, credit_nodes
 from elbax.graph import ir
 from elbax.graph.analysis import Facts, SampleFact, analyse
@@ -64,9 +64,28 @@ class Plan:
 
     def loss(self, key: jax.Array, arrays: Sequence[Any]) -> jax.Array:
         """The surrogate loss of one run."""
+        return self.weighted(key, arrays, {})[0]
+
+    def weighted(
+        self, key: jax.Array, arrays: Sequence[Any], weights: Mapping[str, float]
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The surrogate of a weighted sum of the costs, and the weighted sum of each cost.
+
+        Args:
+            key: random key of the run.
+            arrays: the arguments of the program, flat.
+            weights: by name of the cost; 1 where none is given.
+        """
         records = self.run(key, arrays)
-        total = sum_of([jnp.sum(c) for c in records.costs.values()])
-        return ghost(total, self.terms(records))
+        sums: dict[str, jax.Array] = {}
+        for name, part in self.facts.costs:
+            share = jnp.sum(records.costs[cost_key(name, part)])
+            share = share * weights[name] if name in weights else share
+            sums[name] = sums[name] + share if name in sums else share
+        total = sum_of(list(sums.values()))
+        if all(type(c.estimator).term is Estimator.term for c in self.chosen.values()):
+            return total, sums
+        return ghost(total, self.terms(_weigh(records, self.facts, weights))), sums
 
     def terms(self, records: Records) -> jax.Array:
         """The sum of the terms of all nodes."""
@@ -84,6 +103,13 @@ class Plan:
             )
             terms.append(choice.estimator.term(context))
         return sum_of(terms)
+
+
+def _weigh(records: Records, facts: Facts, weights: Mapping[str, float]) -> Records:
+    costs = {
+        cost_key(name, part): records.costs[cost_key(name, part)] * weights.get(name, 1.0) for name, part in facts.costs
+    }
+    return Records(records.samples, costs if weights else records.costs, records.baselines)
 
 
 def sum_of(values: Sequence[jax.Array]) -> jax.Array:

@@ -32,7 +32,7 @@ def usable(rels: Rels) -> Rels:
 
 
 def _overlap(a: Align, b: Align) -> bool:
-    return a.inner < b.inner * b.size and b.inner < a.inner * a.size
+    return a.inner == b.inner or (a.inner < b.inner * b.size and b.inner < a.inner * a.size)
 
 
 def credit_shape(rels: Rels, shape: Sequence[int]) -> tuple[int, ...]:
