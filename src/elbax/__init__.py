@@ -1,5 +1,9 @@
 """elbax: the evidence lower bound, made trustworthy. One line per public name, in the order of the pipeline."""
 
+# bounds
+from elbax.bounds.base import Bound as Bound
+from elbax.bounds.elbo import ELBO as ELBO
+from elbax.bounds.importance import IWAE as IWAE
 from elbax.errors import ConfigError as ConfigError
 from elbax.errors import DataError as DataError
 from elbax.errors import ElbaxError as ElbaxError
@@ -8,18 +12,6 @@ from elbax.errors import NonFiniteError as NonFiniteError
 from elbax.errors import ProgramError as ProgramError
 from elbax.errors import RunError as RunError
 from elbax.errors import SiteMismatchError as SiteMismatchError
-
-# program
-from elbax.graph.sites import baseline as baseline
-from elbax.graph.sites import cost as cost
-from elbax.graph.sites import observe as observe
-from elbax.graph.sites import sample as sample
-from elbax.graph.sites import scope as scope
-
-# graph
-from elbax.graph.graph import Graph as Graph
-from elbax.graph.graph import Node as Node
-from elbax.graph.graph import Relation as Relation
 
 # estimators
 from elbax.estimators.base import Estimator as Estimator
@@ -31,11 +23,6 @@ from elbax.estimators.surrogate import surrogate as surrogate
 from elbax.estimators.surrogate import trace as trace
 from elbax.estimators.surrogate import value_and_grad as value_and_grad
 
-# bounds
-from elbax.bounds.base import Bound as Bound
-from elbax.bounds.elbo import ELBO as ELBO
-from elbax.bounds.importance import IWAE as IWAE
-
 # fit
 from elbax.fit.fit import fit as fit
 from elbax.fit.result import Fit as Fit
@@ -43,3 +30,15 @@ from elbax.fit.stopping import Outcome as Outcome
 from elbax.fit.stopping import Patience as Patience
 from elbax.fit.stopping import Stationary as Stationary
 from elbax.fit.stopping import Stopping as Stopping
+
+# graph
+from elbax.graph.graph import Graph as Graph
+from elbax.graph.graph import Node as Node
+from elbax.graph.graph import Relation as Relation
+
+# program
+from elbax.graph.sites import baseline as baseline
+from elbax.graph.sites import cost as cost
+from elbax.graph.sites import observe as observe
+from elbax.graph.sites import sample as sample
+from elbax.graph.sites import scope as scope

@@ -21,6 +21,8 @@ from elbax.graph.evaluate import Records, evaluate
 class Forced(Lifted):
     """A distribution whose draw is given."""
 
+    value: jax.Array
+
     def __init__(self, lifted, value):
         super().__init__(lifted.structure, lifted.leaves)
         object.__setattr__(self, "value", value)

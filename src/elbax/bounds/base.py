@@ -17,9 +17,9 @@ __all__ = ["Bound", "positive_integer"]
 class Bound(eqx.Module):
     """Base of all bounds on log p(x).
 
-    A bound is a program: called on data inside elbax (`elbax.trace(bound, x)`, `elbax.value_and_grad`, `elbax.fit`) it
-    returns its costs, whose sum is minus the bound of the whole batch in nats. It is also a pytree; the arrays of floats
-    in its model and guide are the parameters.
+    A bound is a program: called on data inside elbax (`elbax.trace(bound, x)`, `elbax.value_and_grad`, `elbax.fit`)
+    it returns its costs, whose sum is minus the bound of the whole batch in nats. It is also a pytree; the arrays of
+    floats in its model and guide are the parameters.
 
     Attributes:
         model: program with sample sites for latent variables and observed sites for data; called with the data.

@@ -41,9 +41,7 @@ def _over_both(q: Lifted, p: Lifted) -> jax.Array:
         p_one = jax.tree.unflatten(p.structure.treedef, p_leaves)
         return jnp.broadcast_to(kl_divergence(q_one, p_one), q_one.batch_shape)
 
-    for (size, q_axes), (_, p_axes) in zip(
-        reversed(q.structure.lanes), reversed(p.structure.lanes), strict=True
-    ):
+    for (size, q_axes), (_, p_axes) in zip(reversed(q.structure.lanes), reversed(p.structure.lanes), strict=True):
         one = jax.vmap(one, in_axes=(q_axes, p_axes), axis_size=size)
     return one(q.leaves, p.leaves)
 
@@ -58,7 +56,9 @@ def why_not_exact(guide: Facts, model: Facts, name: str) -> str:
         to_parent = guide.samples[parent].parameters.rels(z.index)
         if parent == name:
             itself: Rels = tuple(Align(d, 1, n) for d, n in enumerate(z.shape))
-            to_parent = itself if to_parent is None else tuple(_hull(a, b) for a, b in zip(itself, to_parent, strict=True))
+            to_parent = (
+                itself if to_parent is None else tuple(_hull(a, b) for a, b in zip(itself, to_parent, strict=True))
+            )
         if to_parent is not None and not _never_itself(to_parent, to_site):
             return f"in the guide '{name}' influences '{parent}', on which it depends in the model"
     return ""

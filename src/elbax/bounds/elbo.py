@@ -24,10 +24,10 @@ __all__ = ["ELBO"]
 class ELBO(Bound):
     """The evidence lower bound of a model with a guide, as a program.
 
-    Costs, each an array whose elements are summed: `-log p(site)` for every observed site; for every latent site either
-    `KL(site)`, in closed form, or `-log p(site)` and `log q(site)` of the draw. A closed form is used where one exists
-    and where the draw leaves what the model's distribution depends on alone (`elbax.bounds.divergence`); names tell which
-    terms are exact, nothing is replaced silently.
+    Costs, each an array whose elements are summed: `-log p(site)` for every observed site; for every latent site
+    either `KL(site)`, in closed form, or `-log p(site)` and `log q(site)` of the draw. A closed form is used where one
+    exists and where the draw leaves what the model's distribution depends on alone (`elbax.bounds.divergence`); names
+    tell which terms are exact, nothing is replaced silently.
 
     Attributes:
         num_samples: draws of the guide that are averaged, outside the logarithm.

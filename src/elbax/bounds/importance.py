@@ -21,9 +21,9 @@ __all__ = ["IWAE"]
 class IWAE(Bound):
     """The importance-weighted bound `E log (1/K) sum_k p(x, z_k) / q(z_k | x)`, as a program.
 
-    One cost, `-IWAE`, with one element per datum: the weights of a datum are those of its own latents, found by following
-    the leading axis of the data through the model and the guide. The score-function gradient of this bound for discrete
-    latents is valid but has a high variance.
+    One cost, `-IWAE`, with one element per datum: the weights of a datum are those of its own latents, found by
+    following the leading axis of the data through the model and the guide. The score-function gradient of this bound
+    for discrete latents is valid but has a high variance.
 
     Attributes:
         num_particles: `K`, inside the logarithm. With one particle this is the ELBO with everything sampled.

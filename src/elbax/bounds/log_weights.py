@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 __all__ = ["effective_sample_size", "elbo", "iwae"]
 
 
-def elbo(log_w: Float[Array, "particles *data"]) -> Float[Array, "*data"]:
+def elbo(log_w: Float[Array, "particles ..."]) -> Float[Array, "..."]:
     """Mean of the log-weights: an unbiased estimate of the ELBO, in nats per datum.
 
     Args:
@@ -25,7 +25,7 @@ def elbo(log_w: Float[Array, "particles *data"]) -> Float[Array, "*data"]:
     return jnp.mean(log_w, axis=0)
 
 
-def iwae(log_w: Float[Array, "particles *data"]) -> Float[Array, "*data"]:
+def iwae(log_w: Float[Array, "particles ..."]) -> Float[Array, "..."]:
     """Importance-weighted bound `log mean_k exp(log_w[k])`, in nats per datum.
 
     In expectation it lies between the ELBO and log p(x), grows with the number of particles, and its distance to
@@ -43,7 +43,7 @@ def iwae(log_w: Float[Array, "particles *data"]) -> Float[Array, "*data"]:
     return jax.nn.logsumexp(log_w, axis=0) - jnp.log(log_w.shape[0])
 
 
-def effective_sample_size(log_w: Float[Array, "particles *data"]) -> Float[Array, "*data"]:
+def effective_sample_size(log_w: Float[Array, "particles ..."]) -> Float[Array, "..."]:
     """`(sum w)^2 / sum w^2`: between 1, when one particle has all the weight, and the number of particles.
 
     Args:

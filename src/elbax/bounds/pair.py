@@ -164,7 +164,9 @@ def _check_names(guide_name: str, guide: Facts, model_name: str, model: Facts) -
 
     said = []
     if missing:
-        said.append(f"latent {listed(missing, model)} of model `{model_name}` has no counterpart in guide `{guide_name}`")
+        said.append(
+            f"latent {listed(missing, model)} of model `{model_name}` has no counterpart in guide `{guide_name}`"
+        )
     if surplus:
         where = "is observed in" if any((n, 0) in model.costs for n in surplus) else "does not exist in"
         said.append(f"{listed(surplus, guide)} of guide `{guide_name}` {where} model `{model_name}`")

@@ -79,7 +79,7 @@ def data_relations(program: Callable, args: tuple, kwargs: dict[str, Any], what:
                 f"{what} needs the weight of each datum, but cost '{name}' {how}{where}, while others belong to single "
                 "data. Use latents of each datum only, or one particle (`elbax.ELBO`)."
             )
-    return DataRelations(sizes.pop(), {name: r for name, r in aligned.items()})
+    return DataRelations(sizes.pop(), aligned)
 
 
 def sum_per_datum(costs: Mapping[str, jax.Array], relations: DataRelations) -> jax.Array:

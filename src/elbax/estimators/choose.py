@@ -50,8 +50,8 @@ def choose(facts: Facts, spec: Estimators, program: str) -> dict[str, Choice]:
     """The estimator of every sample node.
 
     Args:
-        facts: the analysis of the program as written. (Terms of a split cost would not do: `logsumexp` is a sum with one
-            summand that has no derivative, and yet is differentiable.)
+        facts: the analysis of the program as written. (Terms of a split cost would not do: `logsumexp` is a sum with
+            one summand that has no derivative, and yet is differentiable.)
         spec: one estimator for all nodes, or estimators by node name (the others by rule), or `None` (all by rule).
         program: name of the program, for errors.
 
@@ -132,7 +132,7 @@ def _jump(facts: Facts, node: int) -> str | None:
     reached = [f.dep.cut for f in facts.costs.values()] + [f.parameters.cut for f in facts.samples.values()]
     if not any(cut & bit for cut in reached):
         return None
-    for (nodes, primitive, source) in facts.cuts:
+    for nodes, primitive, source in facts.cuts:
         if nodes & bit:
             return f"it goes through `{primitive}` ({source}), which jumps"
     return "it decides between branches"

@@ -67,5 +67,6 @@ class Score(Estimator):
 
     def term(self, context: Context) -> jax.Array:
         """`sum log p(w) * stop_gradient(Q - b)`."""
+        assert context.credit is not None
         weight = jax.lax.stop_gradient(context.credit - self.baseline.value(context))
         return jnp.sum(context.aux * weight)

@@ -161,9 +161,7 @@ def collect_credits(facts: Facts, records: Records, nodes: int) -> dict[str, jax
                 shape = arrays[pieces[where]].shape
                 sets[name][shape] = sets[name].get(shape, 0) | 1 << pieces[where]
     sums = _shared_sums({mask for by_shape in sets.values() for mask in by_shape.values()}, arrays)
-    return {
-        name: sum_of([sums[mask] for mask in by_shape.values()]) for name, by_shape in sets.items()
-    }
+    return {name: sum_of([sums[mask] for mask in by_shape.values()]) for name, by_shape in sets.items()}
 
 
 def _shared_sums(masks: set[int], arrays: Sequence[jax.Array]) -> dict[int, jax.Array]:
@@ -219,7 +217,7 @@ def make_plan(
 def check_key(key: Any) -> None:
     """Refuses what is not a random key."""
     dtype = getattr(key, "dtype", None)
-    typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if not typed and not (dtype == jnp.uint32 and key.shape[-1:] == (2,)):
         raise ProgramError(f"the first argument must be a random key, such as `jax.random.key(0)`; got {key!r}.")
 

@@ -46,8 +46,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise RunError(
-            f"'{path}' could not be written ({error.strerror or error}). Nothing that was saved before is lost. Free some "
-            "space or choose another folder, then resume."
+            f"'{path}' could not be written ({error.strerror or error}). Nothing that was saved before is lost. Free "
+            "some space or choose another folder, then resume."
         ) from error
 
 
@@ -66,7 +66,7 @@ def _storable(tree: Any) -> Any:
 
 
 def _is_key(x: Any) -> bool:
-    return hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def _restored(stored: Any, like: Any) -> Any:
@@ -125,23 +125,27 @@ def _open(path: Path) -> tuple[dict[str, Any], bytes]:
     except OSError as error:
         raise RunError(f"checkpoint '{path}' cannot be read ({error.strerror or error}). {fix}") from error
     line, _, body = content.partition(b"\n")
-    try:
-        header = json.loads(line)
-        valid = header["format"] == FORMAT
-    except (ValueError, KeyError, TypeError):
-        valid = False
-    if not valid:
+    header = _header(line)
+    if header is None:
         raise RunError(f"'{path}' is not an elbax checkpoint, or its beginning is damaged. {fix}")
     if header["version"] > VERSION:
         raise RunError(
-            f"checkpoint '{path}' was written by a later version of elbax (format {header['version']}, this one reads up "
-            f"to {VERSION}). Upgrade elbax."
+            f"checkpoint '{path}' was written by a later version of elbax (format {header['version']}; this one reads "
+            f"up to {VERSION}). Upgrade elbax."
         )
     if len(body) != header["length"]:
         raise RunError(f"checkpoint '{path}' is truncated: {len(body)} of {header['length']} bytes are there. {fix}")
     if hashlib.sha256(body).hexdigest() != header["sha256"]:
         raise RunError(f"checkpoint '{path}' is corrupt: its checksum is not the one it was written with. {fix}")
     return header, body
+
+
+def _header(line: bytes) -> dict[str, Any] | None:
+    try:
+        header = json.loads(line)
+    except ValueError:
+        return None
+    return header if isinstance(header, dict) and header.get("format") == FORMAT else None
 
 
 class Checkpoints:

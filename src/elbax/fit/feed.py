@@ -154,7 +154,7 @@ class Streamed:
         def work() -> None:
             try:
                 out.put(self._gather(step, num_steps))
-            except BaseException as error:  # noqa: BLE001  raised again by whoever asks for the block
+            except BaseException as error:  # raised again by whoever asks for the block
                 out.put(error)
 
         threading.Thread(target=work, name="elbax-prefetch", daemon=True).start()

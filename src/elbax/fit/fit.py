@@ -1,8 +1,8 @@
 """`fit`: maximise a bound, and say how it went.
 
-The host does little: it hands blocks of steps to the device, reads one summary per block, and decides from the summaries
-whether to go on. All decisions fall on a fixed grid of steps, so that a run that was killed and resumed makes the same
-ones and ends bit-identical to one that was not.
+The host does little: it hands blocks of steps to the device, reads one summary per block, and decides from the
+summaries whether to go on. All decisions fall on a fixed grid of steps, so that a run that was killed and resumed makes
+the same ones and ends bit-identical to one that was not.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def fit(
         max_steps: an upper limit; training usually ends when it has converged (see `stopping`).
         valid: validation data, like `data`. The parameters returned are then those of the best validation.
 
-    Other arguments:
+    Other Arguments:
         estimators: gradient estimators by site name (see `elbax.surrogate`).
         prepare: `(key, batch) -> batch`, applied to every batch inside the compiled step (binarisation, augmentation).
         stopping: rules for ending early.
@@ -373,5 +373,3 @@ def check_finite(data: Any, name: str) -> None:
                     f"{name}{jax.tree_util.keystr(path)} holds NaN or infinity, first in row {first}. Remove or impute "
                     "these rows."
                 )
-
-

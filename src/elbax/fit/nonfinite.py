@@ -92,8 +92,8 @@ def _parts(trainer: Trainer, state: State, batch: Any) -> Iterator[tuple[str, An
     _, grads = trainer.loss_and_grad(state.params, seen, key)
     for path, x in jax.tree_util.tree_leaves_with_path(grads):
         fix = (
-            "All values are finite, so a derivative has a pole there (sqrt, log or a norm at zero, a `where` whose other "
-            "branch overflows): guard the argument, not the result."
+            "All values are finite, so a derivative has a pole there (sqrt, log or a norm at zero, a `where` whose "
+            "other branch overflows): guard the argument, not the result."
         )
         yield f"the gradient of parameter {jax.tree_util.keystr(path).lstrip('.')}", x, None, fix
 

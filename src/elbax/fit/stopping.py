@@ -1,8 +1,8 @@
 """When to stop: a bound that no longer rises, a validation bound that no longer improves, or a bound that breaks.
 
-The criterion looks at blocks of steps. Each block has a mean bound; two windows of blocks are compared, and training has
-converged when the rise from one to the other is, with its Monte Carlo error, below a tolerance. That is a statement about
-what further training of the same length would bring, and needs no schedule of steps.
+The criterion looks at blocks of steps. Each block has a mean bound; two windows of blocks are compared, and training
+has converged when the rise from one to the other is, with its Monte Carlo error, below a tolerance. That is a statement
+about what further training of the same length would bring, and needs no schedule of steps.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ class Outcome(enum.Enum):
 
 _ADVICE = {
     Outcome.CONVERGED: (
-        "The training bound no longer rises beyond its Monte Carlo error. A smaller learning rate may still gain a little."
+        "The training bound no longer rises beyond its Monte Carlo error. A smaller learning rate may still gain a "
+        "little."
     ),
     Outcome.PATIENCE: (
-        "The validation bound stopped improving; the parameters are those of its best evaluation. If the training bound "
-        "was still rising, the model over-fits: use more data, a smaller network, or stop here."
+        "The validation bound stopped improving; the parameters are those of its best evaluation. If the training "
+        "bound was still rising, the model over-fits: use more data, a smaller network, or stop here."
     ),
     Outcome.MAX_STEPS: (
         "The limit on steps was reached before the bound became stationary: its value may still rise. Raise max_steps "

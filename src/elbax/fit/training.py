@@ -148,7 +148,14 @@ class Trainer:
 
         shapes = jax.eval_shape(lambda s: self.update(s, select(s.step, jnp.int32(0)))[1], state)
         zero = jnp.zeros((), shapes.loss.dtype)
-        start = (jnp.int32(0), state, jnp.bool_(True), zero, zero, {k: jnp.zeros((), v.dtype) for k, v in shapes.costs.items()})
+        start = (
+            jnp.int32(0),
+            state,
+            jnp.ones((), bool),
+            zero,
+            zero,
+            {k: jnp.zeros((), v.dtype) for k, v in shapes.costs.items()},
+        )
         steps, state, finite, total, squares, sums = jax.lax.while_loop(go_on, body, start)
         n = jnp.maximum(steps, 1).astype(zero.dtype)
         mean = total / n

@@ -21,13 +21,13 @@ Validator = Callable[[Any], tuple[float, Mapping[str, float]]]
 MAX_ROWS = 1000
 
 
-def make_validator(
-    bound: Bound, valid: Any, key: jax.Array, trainer: Trainer, prepare: Prepare | None
-) -> Validator:
+def make_validator(bound: Bound, valid: Any, key: jax.Array, trainer: Trainer, prepare: Prepare | None) -> Validator:
     """Evaluates a bound on validation data, in batches of equal size and a rest."""
     num_data = check_rows(valid)
     estimators = {name: choice.estimator for name, choice in trainer.plan.chosen.items()}
-    pieces = [_piece(bound, chunk, key, i, estimators, trainer, prepare) for i, chunk in enumerate(_chunks(valid, num_data))]
+    pieces = [
+        _piece(bound, chunk, key, i, estimators, trainer, prepare) for i, chunk in enumerate(_chunks(valid, num_data))
+    ]
 
     def validate(params: Any) -> tuple[float, Mapping[str, float]]:
         totals: dict[str, float] = {}

@@ -360,6 +360,6 @@ def check_unique_names(block: Block) -> None:
             raise ProgramError(
                 f"two sites are called '{eq.name}': {seen[kind, eq.name]} and {eq.source}. Names must be unique in a "
                 "program. If one function states the site several times, wrap each use in "
-                "`with elbax.scope(\"...\"):`; in a loop over layers, use the loop index in the name."
+                '`with elbax.scope("..."):`; in a loop over layers, use the loop index in the name.'
             )
         seen[kind, eq.name] = eq.source

@@ -18,11 +18,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from jax.experimental import io_callback
 from jax.extend import source_info_util
 from jax.extend.core import Literal, Primitive
 from jax.interpreters import ad, batching, mlir
+
+ShapedArray = jax.core.ShapedArray
+Tracer = jax.core.Tracer
 
 __all__ = [
     "CALLS",
@@ -31,7 +35,9 @@ __all__ = [
     "REMATS",
     "Literal",
     "Primitive",
+    "ShapedArray",
     "Source",
+    "Tracer",
     "call_jaxpr",
     "caller",
     "cond_params",
@@ -66,7 +72,7 @@ def _skipped_folders() -> tuple[str, ...]:
     import jaxtyping
     import numpyro
 
-    return (_LIBRARY, _folder(numpyro), _folder(equinox), _folder(jaxtyping), _folder(jax), _folder(jax.extend))
+    return (_LIBRARY, _folder(numpyro), _folder(equinox), _folder(jaxtyping), _folder(jax))
 
 
 _SKIPPED = _skipped_folders()

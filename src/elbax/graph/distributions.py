@@ -19,7 +19,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jax.tree_util import PyTreeDef
 
 from elbax.errors import ProgramError
 
@@ -36,7 +35,7 @@ class Structure:
         event_dim: how many trailing dimensions of the value the user declared as one event (`to_event` included).
     """
 
-    treedef: PyTreeDef
+    treedef: Any
     event_dim: int
     lanes: tuple[tuple[int, tuple[int | None, ...]], ...] = ()
 
@@ -146,9 +145,7 @@ def _aval(x: Any) -> jax.ShapeDtypeStruct:
 def _lane_avals(structure: Structure, avals: tuple[jax.ShapeDtypeStruct, ...]) -> tuple[jax.ShapeDtypeStruct, ...]:
     shapes = [a.shape for a in avals]
     for _, in_axes in structure.lanes:
-        shapes = [
-            s if axis is None else (*s[:axis], *s[axis + 1 :]) for s, axis in zip(shapes, in_axes, strict=True)
-        ]
+        shapes = [s if axis is None else (*s[:axis], *s[axis + 1 :]) for s, axis in zip(shapes, in_axes, strict=True)]
     return tuple(jax.ShapeDtypeStruct(s, a.dtype) for s, a in zip(shapes, avals, strict=True))
 
 

@@ -131,7 +131,7 @@ def shape_text(node: Node) -> str:
 def text(graph: Graph) -> str:
     """The graph as a table of its nodes, then the reasons of the gradient plan, then what was lost."""
     header = ("node", "kind", "shape", "distribution", "DEPS", "estimator, or influenced by", "line")
-    rows = [header]
+    rows: list[tuple[str, ...]] = [header]
     for node in graph.nodes.values():
         plan = graph.plan.get(node.name, "").split(" (")[0]
         rows.append(
@@ -193,11 +193,13 @@ class Layout:
 
 
 def layers(picture: Diagram) -> list[list[Shape]]:
-    """Shapes by longest path from a source; arrows against the order of the program (the next step of a loop) do not count."""
+    """Shapes by longest path from a source; arrows against program order (to the next step of a loop) do not count."""
     order = {shape.key: i for i, shape in enumerate(picture.shapes)}
     depth = dict.fromkeys(order, 0)
     for shape in picture.shapes:
-        parents = [e.tail for e in picture.edges if not e.credit and e.head == shape.key and order[e.tail] < order[e.head]]
+        parents = [
+            e.tail for e in picture.edges if not e.credit and e.head == shape.key and order[e.tail] < order[e.head]
+        ]
         depth[shape.key] = max((depth[p] + 1 for p in parents), default=0)
     by_depth: dict[int, list[Shape]] = defaultdict(list)
     for shape in picture.shapes:
@@ -244,7 +246,8 @@ def layout(picture: Diagram) -> Layout:
 
 STYLE = """
 .e{font:13px system-ui,sans-serif;fill:#1b1b1f}.e .s{font-size:11px;fill:#4a4a55}
-.e .edge{fill:none;stroke:#5b6470;stroke-width:1.4}.e .credit{fill:none;stroke:#b5540f;stroke-width:1.3;stroke-dasharray:5 4}
+.e .edge{fill:none;stroke:#5b6470;stroke-width:1.4}
+.e .credit{fill:none;stroke:#b5540f;stroke-width:1.3;stroke-dasharray:5 4}
 .e .sample{fill:#e6effa;stroke:#24588f;stroke-width:1.6}.e .deterministic{fill:#fff;stroke:#5b6470;stroke-width:1.2}
 .e .input{fill:#f4f4f6;stroke:#5b6470;stroke-width:1.2;stroke-dasharray:4 3}
 .e .cost{fill:#fdf1e3;stroke:#b5540f;stroke-width:1.4}.e .r{font-size:11px;fill:#b5540f}
@@ -303,13 +306,13 @@ def _arrow(edge: Edge, shapes: Mapping[str, Shape], place: Layout) -> str:
     if y1 > y0:  # downwards
         start, end = (x0, y0 + half0), (x1, y1 - half1)
         bend = max(24.0, (end[1] - start[1]) / 2)
-        path = f"M{start[0]:.1f} {start[1]:.1f}C{start[0]:.1f} {start[1] + bend:.1f} {end[0]:.1f} {end[1] - bend:.1f} {end[0]:.1f} {end[1]:.1f}"
+        path = _curve(start, (start[0], start[1] + bend), (end[0], end[1] - bend), end)
         middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
     else:  # upwards or level: around the right side
         start = (x0 + shapes[edge.tail].width / 2, y0)
         end = (x1 + shapes[edge.head].width / 2, y1)
         side = min(max(start[0], end[0]) + 42.0, place.width - 4.0)
-        path = f"M{start[0]:.1f} {start[1]:.1f}C{side:.1f} {start[1]:.1f} {side:.1f} {end[1]:.1f} {end[0]:.1f} {end[1]:.1f}"
+        path = _curve(start, (side, start[1]), (side, end[1]), end)
         middle = (0.25 * (start[0] + end[0]) + 0.5 * side, (start[1] + end[1]) / 2)
     label = (
         f'<text class="r" x="{middle[0]:.1f}" y="{middle[1]:.1f}" text-anchor="middle">{html.escape(edge.label)}</text>'
@@ -317,6 +320,11 @@ def _arrow(edge: Edge, shapes: Mapping[str, Shape], place: Layout) -> str:
         else ""
     )
     return f'<path class="{kind}" marker-end="url(#{marker})" d="{path}"/>{label}'
+
+
+def _curve(*points: tuple[float, float]) -> str:
+    (x0, y0), *rest = points
+    return f"M{x0:.1f} {y0:.1f}C" + " ".join(f"{x:.1f} {y:.1f}" for x, y in rest)
 
 
 def draw(graph: Graph, path: str | os.PathLike | None, *, overwrite: bool = False) -> str:

@@ -102,7 +102,9 @@ class _Runner:
         match eq:
             case ir.Sample():
                 with jax.named_scope(eq.name):
-                    value, log_prob, record = self.on_sample(eq, Lifted(eq.structure, tuple(values)), self.feeds[eq.name])
+                    value, log_prob, record = self.on_sample(
+                        eq, Lifted(eq.structure, tuple(values)), self.feeds[eq.name]
+                    )
                 records.samples[eq.name] = record
                 return value, log_prob
             case ir.Cost():
@@ -187,6 +189,6 @@ class _Runner:
 def _like(values: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
     """Values with exactly the dtypes that a loop or a branch was traced with (no weak types)."""
     return [
-        x if v is None or jax.dtypes.issubdtype(v.dtype, jax.dtypes.extended) else jnp.asarray(x, dtype=v.dtype)
+        x if v is None or jnp.issubdtype(v.dtype, jax.dtypes.extended) else jnp.asarray(x, dtype=v.dtype)
         for x, v in zip(values, variables, strict=True)
     ]

@@ -163,7 +163,7 @@ class Graph:
 
     @cached_property
     def lost(self) -> tuple[Lost, ...]:
-        """Where the analysis lost an axis that some cost is then mixed in; empty if every credit is as fine as it can be.
+        """Where the analysis lost an axis that some cost is then mixed in; empty if every credit is as fine as can be.
 
         Not every entry can be helped: a sum over a batch that enters a nonlinear function does mix the batch.
         """

@@ -110,6 +110,7 @@ class Equation:
 class Apply(Equation):
     """A JAX operation; `variables` tells which inputs feed the distinct variables of the JAX equation."""
 
+    outputs: tuple[Var, ...]
     eqn: Any = field(repr=False)
     variables: tuple[int, ...] = ()
 
@@ -311,9 +312,7 @@ class _Reader:
         if name == "scan":
             p = compat.scan_params(eqn)
             body = self.block(p.body)
-            return Scan(
-                inputs, outputs, source, eqn, body, p.length, p.reverse, p.unroll, p.num_consts, p.num_carry
-            )
+            return Scan(inputs, outputs, source, eqn, body, p.length, p.reverse, p.unroll, p.num_consts, p.num_carry)
         if name == "cond":
             return Cond(inputs, outputs, source, eqn, tuple(self.block(b) for b in compat.cond_params(eqn)))
         if name in compat.REMATS:
@@ -330,9 +329,7 @@ class _Reader:
             p = compat.while_params(eqn)
             cond, body = self.block(p.cond), self.block(p.body)
             _refuse_sites((cond, body), name, source)
-            return While(
-                inputs, outputs, source, eqn, variables, cond, body, p.num_cond_consts, p.num_body_consts
-            )
+            return While(inputs, outputs, source, eqn, variables, cond, body, p.num_cond_consts, p.num_body_consts)
         if name in compat.CUSTOM_RULES and (inner := compat.call_jaxpr(eqn)) is not None:
             body = self.block(inner)
             _refuse_sites((body,), name, source)
@@ -388,7 +385,7 @@ def prune(block: Block, keep: Callable[[Equation], bool] = _acts) -> Block:
     Kept by default are sites and whatever has an effect, such as `jax.debug.print`. Stacked results that nobody reads
     are dropped from loops; carries stay, since whether one is needed depends on the loop itself.
     """
-    live = {v for v in block.outputs if isinstance(v, Var)}
+    live: set[Var | None] = {v for v in block.outputs if isinstance(v, Var)}
     kept: list[Equation] = []
     for eq in reversed(block.equations):
         if not (keep(eq) or any(v in live for v in eq.outputs) or any(_holds(b, keep) for b in eq.blocks)):

@@ -176,8 +176,9 @@ def join(a: Dep, b: Dep) -> Dep:
             if shared := members_a & members_b:
                 rels = tuple(_hull(x, y) for x, y in zip(rels_a, rels_b, strict=True))
                 groups[rels] = groups.get(rels, 0) | shared
-    return Dep(tuple(sorted(groups.items(), key=lambda item: item[1])), a.direct | b.direct, a.smooth | b.smooth,
-               a.cut | b.cut)
+    return Dep(
+        tuple(sorted(groups.items(), key=lambda item: item[1])), a.direct | b.direct, a.smooth | b.smooth, a.cut | b.cut
+    )
 
 
 def join_all(deps: Iterable[Dep]) -> Dep:

@@ -14,8 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import jax
-
+from elbax.graph import compat
 from elbax.graph.ir import Apply, Atom, Constant
 from elbax.graph.relations import INF, Align, Transfer, moves
 
@@ -105,7 +104,8 @@ def nothing(a: Align) -> Align | None:
 
 
 def _renumber(ndim: int, removed: Sequence[int]) -> dict[int, int]:
-    left = [d for d in range(ndim) if d not in set(int(r) for r in removed)]
+    gone = {int(r) for r in removed}
+    left = [d for d in range(ndim) if d not in gone]
     return {d: i for i, d in enumerate(left)}
 
 
@@ -175,7 +175,10 @@ def shifted(a: Align, old: int, new: int, low: float, high: float, dim: int | No
 
 
 def _window(
-    old: Sequence[int], new: Sequence[int], offsets: Sequence[tuple[float, float] | None], to: Sequence[int] | None = None
+    old: Sequence[int],
+    new: Sequence[int],
+    offsets: Sequence[tuple[float, float] | None],
+    to: Sequence[int] | None = None,
 ) -> Transfer:
     """Output element `i` reads input elements `i + low .. i + high` along each dimension; `None` mixes it."""
 
@@ -280,7 +283,8 @@ def convolution(eq: Apply) -> Table:
     """Keeps the batch dimension; a window of stride one widens the band of a spatial dimension."""
     p, (lhs, rhs), out = eq.eqn.params, (eq.inputs[0].shape, eq.inputs[1].shape), eq.outputs[0].shape
     numbers = p["dimension_numbers"]
-    to, offsets = [0] * len(lhs), [None] * len(lhs)
+    to = [0] * len(lhs)
+    offsets: list[tuple[float, float] | None] = [None] * len(lhs)
     if int(p["batch_group_count"]) == 1:
         to[numbers.lhs_spec[0]], offsets[numbers.lhs_spec[0]] = numbers.out_spec[0], (0, 0)
     spatial = zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True)
@@ -366,7 +370,7 @@ def triangular_solve(eq: Apply) -> Table:
 
 
 def _known_index(atom: Atom) -> int | None:
-    return int(atom.value) if isinstance(atom, Constant) and not isinstance(atom.value, jax.core.Tracer) else None
+    return int(atom.value) if isinstance(atom, Constant) and not isinstance(atom.value, compat.Tracer) else None
 
 
 def dynamic_slice(eq: Apply) -> Table:
@@ -375,8 +379,12 @@ def dynamic_slice(eq: Apply) -> Table:
     offsets: list[tuple[float, float] | None] = []
     for d, index in enumerate(eq.inputs[1 : 1 + len(old)]):
         start = 0 if old[d] == new[d] else _known_index(index)
-        offsets.append(None if start is None else (_clamp(start, old[d] - new[d]),) * 2)
+        offsets.append(None if start is None else _both(_clamp(start, old[d] - new[d])))
     return [[_window(old, new, offsets), *([mix] * (len(eq.inputs) - 1))]]
+
+
+def _both(offset: float) -> tuple[float, float]:
+    return offset, offset
 
 
 def _clamp(start: int, most: int) -> int:
@@ -389,7 +397,7 @@ def dynamic_update_slice(eq: Apply) -> Table:
     offsets: list[tuple[float, float] | None] = []
     for d, index in enumerate(eq.inputs[2 : 2 + len(old)]):
         start = 0 if old[d] == update[d] else _known_index(index)
-        offsets.append(None if start is None else (-_clamp(start, old[d] - update[d]),) * 2)
+        offsets.append(None if start is None else _both(-_clamp(start, old[d] - update[d])))
     return [[keep, _window(update, old, offsets), *([mix] * (len(eq.inputs) - 2))]]
 
 

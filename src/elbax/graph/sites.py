@@ -129,9 +129,9 @@ def cost(name: str, value: Any) -> None:
     """
     name, source = _enter("cost", name)
     value = jnp.asarray(value)
-    if jnp.issubdtype(value.dtype, jnp.complexfloating) or not jnp.issubdtype(value.dtype, jnp.number):
-        if value.dtype != jnp.bool_:
-            raise ProgramError(f"cost '{name}' ({source}) has dtype {value.dtype}; a cost must be a real number.")
+    is_real = jnp.issubdtype(value.dtype, jnp.number) and not jnp.issubdtype(value.dtype, jnp.complexfloating)
+    if not is_real and value.dtype != jnp.bool_:
+        raise ProgramError(f"cost '{name}' ({source}) has dtype {value.dtype}; a cost must be a real number.")
     if not jnp.issubdtype(value.dtype, jnp.floating):
         value = value.astype(jnp.result_type(float))
     COST.bind(value, name=name, source=source, kind="cost", about="")
@@ -218,7 +218,7 @@ def _sample_abstract(*avals: Any, name: str, source: Source, structure: Structur
     except Exception as error:
         error.add_note(f"while finding the shape of sample site '{name}' ({source})")
         raise
-    return [jax.core.ShapedArray(r.shape, r.dtype) for r in results]
+    return [compat.ShapedArray(r.shape, r.dtype) for r in results]
 
 
 def _sample_batch(size: int, values: Any, dims: Any, *, name: str, source: Source, structure: Structure) -> Any:

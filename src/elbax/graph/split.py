@@ -1,19 +1,20 @@
 """Costs taken apart into the terms that tell their influences apart.
 
 A program may return one scalar loss; what a node influences is then everything. But a loss is a sum, and a sum can be
-undone: walking back from a cost through additions, factors that no node of interest influences, sums over axes, stacked
-loop outputs and accumulators carried through a loop finds terms with dependences of their own,
+undone: walking back from a cost through additions, factors that no node of interest influences, sums over axes,
+stacked loop outputs and accumulators carried through a loop finds terms with dependences of their own,
 
     loss = sum_b recon[b] + beta * sum_b kl[b] + sum_t r[t]     ->     recon[B], beta * kl[B], r[T].
 
 Values and gradients stay what they were. The walk only goes where it gains something for the nodes of interest, and
-sums out the dimensions that none of them is aligned with, so that a cost that needs no credit is left as it was written.
+sums out the dimensions that none of them is aligned with; a cost that needs no credit is left as it was written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -174,7 +175,7 @@ class _Splitter:
         if operand.shape != whole.shape:  # a scalar, added to every element
             made, (spread,) = ir.inline(lambda x: jnp.broadcast_to(x, whole.shape), operand)
             self.added_equations += made
-            self.facts.deps[spread] = self.dep(operand)
+            self.facts.deps[cast(Var, spread)] = self.dep(operand)
             operand = spread
         terms = self.walk(operand)
         if not negative:
@@ -267,9 +268,7 @@ class _Splitter:
 
     # ------------------------------------------------------------------------------------- one term
 
-    def materialise(
-        self, term: Term, keep: Sequence[int]
-    ) -> tuple[list[ir.Equation], Atom, dict[int, int]]:
+    def materialise(self, term: Term, keep: Sequence[int]) -> tuple[list[ir.Equation], Atom, dict[int, int]]:
         """Equations for a term times its factors, summed over the dimensions that tell nothing.
 
         Returns the equations, the result and where the remaining dimensions went.

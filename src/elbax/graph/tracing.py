@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from elbax.errors import ElbaxError, ProgramError
-from elbax.graph import ir
+from elbax.graph import compat, ir
 from elbax.graph.analysis import InputNode, check_unique_names
 from elbax.graph.compat import Source, is_user_file
 from elbax.graph.ir import Block, Constant
@@ -152,7 +152,7 @@ def capture(program: Callable, arguments: Arguments) -> Captured:
     check_unique_names(block)
     _check_nothing_lost(name, recorder, block)
     constants = [a.value for eq in ir.walk(block) for a in eq.inputs if isinstance(a, Constant)]
-    portable = not any(isinstance(v, jax.core.Tracer) for v in constants)
+    portable = not any(isinstance(v, compat.Tracer) for v in constants)
     return Captured(name, block, eqx.combine(shapes, statics[0]), portable)
 
 
