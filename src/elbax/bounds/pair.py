@@ -123,7 +123,7 @@ def run_pair(model: Callable, guide: Callable, args: tuple, kwargs: dict[str, An
     observed, costs = {}, {}
     for program, records in ((model_program, given), (guide_program, drawn)):
         for (name, part), fact in program.facts.costs.items():
-            is_data = isinstance(fact.equation, ir.Cost) and fact.equation.kind == "observe"
+            is_data = isinstance(fact.equation, ir.Observe)
             (observed if is_data else costs)[name] = records.costs[f"{name}\n{part}"]
     return Run(latents, observed, costs, guide_program.facts, model_program.facts)
 
@@ -145,10 +145,10 @@ def check_sites(guide_name: str, guide: Facts, model_name: str, model: Facts) ->
     _check_names(guide_name, guide, model_name, model)
     for name in model.samples:
         _check_site(name, guide, model)
-    for name, _ in guide.costs:
-        if guide.costs[name, 0].equation.kind == "observe":  # type: ignore[union-attr]
+    for (name, _), fact in guide.costs.items():
+        if isinstance(fact.equation, ir.Observe):
             raise SiteMismatchError(
-                f"guide `{guide_name}` observes '{name}' ({guide.costs[name, 0].equation.source}). A guide proposes "
+                f"guide `{guide_name}` observes '{name}' ({fact.equation.source}). A guide proposes "
                 "latent variables and takes data as arguments; observe data in the model."
             )
 

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from elbax.errors import ProgramError
 from elbax.graph.analysis import Facts
+from elbax.graph.evaluate import cost_key
 from elbax.graph.graph import build
 from elbax.graph.influence import credit
 from elbax.graph.relations import Dep, Rels
 
-__all__ = ["DataRelations", "data_relations", "datum_relation", "local_costs", "sum_per_datum"]
+__all__ = ["DataRelations", "data_relations", "datum_relation", "local_costs", "sum_per_datum", "sum_per_datum_parts"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,16 @@ def data_relations(program: Callable, args: tuple, kwargs: dict[str, Any], what:
                 "data. Use latents of each datum only, or one particle (`elbax.ELBO`)."
             )
     return DataRelations(sizes.pop(), aligned)
+
+
+def sum_per_datum_parts(
+    costs: Mapping[str, jax.Array], relations: Mapping[tuple[str, int], Rels | None], num_data: int
+) -> jax.Array:
+    """The sum of all costs of each datum, from the terms of costs as an evaluation records them. Shape `[num_data]`."""
+    parts = [
+        credit(costs[cost_key(name, part)], rels or (None,), (num_data,)) for (name, part), rels in relations.items()
+    ]
+    return jnp.broadcast_to(sum(parts[1:], parts[0]), (num_data,))
 
 
 def sum_per_datum(costs: Mapping[str, jax.Array], relations: DataRelations) -> jax.Array:

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from elbax.errors import ProgramError
-from elbax.graph import ir
+from elbax.graph import compat, ir
 from elbax.graph.compat import Source
 from elbax.graph.distributions import Lifted, Structure, value_and_log_prob_avals
 from elbax.graph.ir import Atom, Block, Constant, Var
@@ -58,7 +58,7 @@ class SampleFact:
 class ValueFact:
     """What is known of a cost or a baseline; its relations point into its value as stacked over the loops around it."""
 
-    equation: ir.Cost | ir.Baseline
+    equation: ir.Cost | ir.Observe | ir.Baseline
     loops: tuple[int, ...]
     shape: tuple[int, ...]
     dep: Dep
@@ -157,6 +157,13 @@ class _Interpreter:
         match eq:
             case ir.Sample():
                 return self.sample(eq, deps, control, loops)
+            case ir.Observe():
+                dep = self.density(eq.structure, _avals(eq), deps, loops)
+                shape = Lifted(eq.structure, _avals(eq)[1:]).shape
+                self.facts.costs[eq.name, 0] = ValueFact(
+                    eq, loops, (*loops, *shape), _stacked(join(dep, control), loops)
+                )
+                return []
             case ir.Cost():
                 self.facts.costs[eq.name, eq.part] = _value_fact(eq, join(deps[0], control), loops)
                 return []
@@ -206,9 +213,9 @@ class _Interpreter:
     # ------------------------------------------------------------------------------------- sites
 
     def sample(self, eq: ir.Sample, deps: list[Dep], control: Dep, loops: tuple[int, ...]) -> list[Dep]:
-        avals = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in eq.inputs)
+        avals = _avals(eq)
         value, log_prob = value_and_log_prob_avals(eq.structure, avals)
-        parameters = join(self.conditional(eq.structure, avals, deps, loops), control)
+        parameters = join(self.density(eq.structure, (value, *avals), [EMPTY, *deps], loops), control)
         bit = 1 << self.numbers[eq.name]
         levels = tuple(loop(level, n) for level, n in enumerate(loops))
         lanes = tuple(Align(d, 1, n) for d, n in enumerate(log_prob.shape))
@@ -224,17 +231,20 @@ class _Interpreter:
         )
         return [join(itself, parameters.through_sample()), join(itself, parameters)]
 
-    def conditional(
-        self, structure: Structure, avals: tuple[jax.ShapeDtypeStruct, ...], leaves: list[Dep], loops: tuple[int, ...]
+    def density(
+        self, structure: Structure, avals: tuple[jax.ShapeDtypeStruct, ...], deps: list[Dep], loops: tuple[int, ...]
     ) -> Dep:
-        """How the elements of a node depend on its ancestors, through the arrays of its distribution."""
-        if not any(d.groups for d in leaves):
+        """How the elements of a log-density depend on its value (the first input) and on the distribution's arrays.
+
+        Also how the elements of a draw depend on them: if the density is separable along an axis, so is the draw.
+        """
+        if not any(d.groups for d in deps):
             return EMPTY
-        block = _log_prob_block(structure, avals)
-        (result,) = self.run(block, [EMPTY, *leaves], EMPTY, loops)
-        entering = join_all(d.mixed() for d in leaves)
+        (result,) = self.run(_log_prob_block(structure, avals), deps, EMPTY, loops)
+        entering = join_all(d.mixed() for d in deps)
         # What a draw depends on but its log-density does not show (a mask, a point mass) is mixed.
         hidden = entering.restrict(entering.nodes & ~result.nodes)
+        # Densities are smooth in their parameters inside the support, whatever their formula branches on.
         return Dep(join(result, hidden).groups, entering.direct, entering.smooth, entering.cut)
 
     # ------------------------------------------------------------------------------------- control flow
@@ -326,15 +336,25 @@ def _derivatives(eq: ir.Apply, deps: list[Dep]) -> list[Dep]:
     if eq.name == "select_n":
         # Which case is taken may jump, or only change the formula (relu, softplus): not decidable, so not counted.
         return [Dep(deps[0].groups, deps[0].direct), *deps[1:]]
+    if eq.name == "mul" and any(_never_finite(a) for a in eq.inputs):
+        return [d.guard() for d in deps]  # a guard value, such as `inf * (x > 0)` for infinite logits
     if eq.name in ("ne", "eq") and eq.inputs[0] is eq.inputs[1]:
-        return [d.constant() for d in deps]  # a test for NaN
+        return [d.guard() for d in deps]  # a test for NaN
     return deps
+
+
+def _never_finite(atom: Atom) -> bool:
+    if not isinstance(atom, Constant) or isinstance(atom.value, compat.Tracer):
+        return False
+    return np.issubdtype(atom.dtype, np.floating) and not bool(np.isfinite(np.asarray(atom.value)).any())
 
 
 def _after(eq: ir.Apply, out: Var | None, dep: Dep) -> Dep:
     """The dependence with what the operation does to derivatives."""
-    if eq.name in ("stop_gradient", "is_finite"):
+    if eq.name == "stop_gradient":
         return dep.constant()
+    if eq.name == "is_finite":
+        return dep.guard()
     if eq.name in FLAT or (out is not None and not np.issubdtype(out.dtype, np.inexact)):
         return dep.piecewise_constant()
     if eq.name == "rem":
@@ -344,9 +364,12 @@ def _after(eq: ir.Apply, out: Var | None, dep: Dep) -> Dep:
 
 @functools.lru_cache(maxsize=4096)
 def _log_prob_block(structure: Structure, avals: tuple[jax.ShapeDtypeStruct, ...]) -> Block:
-    value, _ = value_and_log_prob_avals(structure, avals)
-    jaxpr = jax.make_jaxpr(lambda v, leaves: Lifted(structure, leaves).log_prob(v))(value, avals)
-    return ir.read(jaxpr)
+    """The program of a log-density, of its value and the distribution's arrays."""
+    return ir.read(jax.make_jaxpr(lambda v, *leaves: Lifted(structure, leaves).log_prob(v))(*avals))
+
+
+def _avals(eq: ir.Equation) -> tuple[jax.ShapeDtypeStruct, ...]:
+    return tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in eq.inputs)
 
 
 def check_unique_names(block: Block) -> None:

@@ -110,6 +110,11 @@ class _Runner:
             case ir.Cost():
                 records.costs[cost_key(eq.name, eq.part)] = values[0]
                 return ()
+            case ir.Observe():
+                with jax.named_scope(eq.name):
+                    log_prob = Lifted(eq.structure, tuple(values[1:])).log_prob(values[0])
+                records.costs[cost_key(eq.name, 0)] = -log_prob
+                return ()
             case ir.Baseline():
                 records.baselines[eq.name] = values[0]
                 return ()

@@ -123,7 +123,7 @@ class Graph:
             )
         for name in self.costs:
             fact = self.raw_facts.costs[name, 0]
-            about = fact.equation.about if isinstance(fact.equation, ir.Cost) else ""
+            about = abstract_distribution(fact.equation).name if isinstance(fact.equation, ir.Observe) else ""
             nodes[name] = Node(name, "cost", fact.shape, fact.equation.source, about, len(fact.loops))
         return nodes
 
@@ -255,9 +255,10 @@ def _common(column: tuple[Any, ...]) -> str:
     return relation_text(min(a.low for a in column), max(a.high for a in column))
 
 
-def abstract_distribution(eq: ir.Sample) -> Lifted:
+def abstract_distribution(eq: ir.Sample | ir.Observe) -> Lifted:
     """The distribution of a site, without numbers, for questions about its type."""
-    return Lifted(eq.structure, tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in eq.inputs))
+    leaves = eq.inputs[1:] if isinstance(eq, ir.Observe) else eq.inputs
+    return Lifted(eq.structure, tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in leaves))
 
 
 def build(

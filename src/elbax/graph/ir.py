@@ -35,6 +35,7 @@ __all__ = [
     "Cost",
     "Custom",
     "Equation",
+    "Observe",
     "Remat",
     "Sample",
     "Scan",
@@ -133,9 +134,15 @@ class Cost(Equation):
     """A cost site: one input, no output. `part` numbers the terms into which a cost was split, else 0."""
 
     name: str
-    kind: str
-    about: str = ""
     part: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Observe(Equation):
+    """An observed site, a cost `-log p(value)`: inputs are the value and the distribution's arrays, no output."""
+
+    name: str
+    structure: Structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +229,7 @@ class Custom(Apply):
     body: Block | None = field(default=None, repr=False)
 
 
-SITES = (Sample, Cost, Baseline)
+SITES = (Sample, Cost, Observe, Baseline)
 
 
 def walk(block: Block) -> Iterator[Equation]:
@@ -343,7 +350,9 @@ class _Reader:
         if eqn.primitive.name == "elbax_sample":
             return Sample(inputs, outputs, source, name, p["structure"])
         if eqn.primitive.name == "elbax_cost":
-            return Cost(inputs, outputs, source, name, p["kind"], p["about"])
+            return Cost(inputs, outputs, source, name)
+        if eqn.primitive.name == "elbax_observe":
+            return Observe(inputs, outputs, source, name, p["structure"])
         return Baseline(inputs, outputs, source, name)
 
 

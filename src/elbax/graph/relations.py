@@ -143,6 +143,10 @@ class Dep:
         """After `stop_gradient`: the same value, no derivative."""
         return Dep(self.groups, self.direct, 0, self.cut)
 
+    def guard(self) -> Dep:
+        """Where a value only guards against NaN and infinity: no derivative, and no jump that counts."""
+        return Dep(self.groups, self.direct)
+
     def through_sample(self) -> Dep:
         """What remains of dependences on ancestors in a value that was drawn: none of them is direct."""
         return Dep(self.groups, 0, 0, 0)

@@ -134,11 +134,11 @@ def cost(name: str, value: Any) -> None:
         raise ProgramError(f"cost '{name}' ({source}) has dtype {value.dtype}; a cost must be a real number.")
     if not jnp.issubdtype(value.dtype, jnp.floating):
         value = value.astype(jnp.result_type(float))
-    COST.bind(value, name=name, source=source, kind="cost", about="")
+    COST.bind(value, name=name, source=source)
 
 
 def observe(name: str, dist: Any, value: Any) -> None:
-    """Conditions on data: the cost `-log p(value)`, one element for each element of the batch.
+    """Conditions on data: the cost `-log p(value)`, one element for each independent element of the data.
 
     Args:
         name: name of the site, unique in the program.
@@ -150,13 +150,20 @@ def observe(name: str, dist: Any, value: Any) -> None:
             either (the usual sign of a missing or surplus dimension).
     """
     name, source = _enter("observe", name)
-    take_apart(dist, f"observed site '{name}' ({source})")
+    place = f"observed site '{name}' ({source})"
+    structure, leaves = take_apart(dist, place)
     value = jnp.asarray(value)
-    _check_observed_shape(name, source, dist, value.shape)
-    COST.bind(-dist.log_prob(value), name=name, source=source, kind="observe", about=distribution_name(dist))
+    shape = observed_shape(place, dist, value.shape)
+    # Every element of the data is a cost of its own, also within an event of independent components.
+    one = jax.tree.unflatten(structure.treedef, leaves)
+    batch = shape[: len(shape) - len(one.event_shape)]
+    if batch != tuple(one.batch_shape):
+        structure, leaves = take_apart(one.expand(batch), place)
+    OBSERVE.bind(jnp.broadcast_to(value, shape), *leaves, name=name, source=source, structure=structure)
 
 
-def _check_observed_shape(name: str, source: Source, dist: Any, shape: tuple[int, ...]) -> None:
+def observed_shape(place: str, dist: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The joint shape of data and distribution, refusing those that only fit by growing against each other."""
     expected = tuple(dist.batch_shape) + tuple(dist.event_shape)
     try:
         joint = jnp.broadcast_shapes(shape, expected)
@@ -164,12 +171,13 @@ def _check_observed_shape(name: str, source: Source, dist: Any, shape: tuple[int
         joint = None
     event = len(dist.event_shape)
     same_event = shape[len(shape) - event :] == expected[len(expected) - event :] if event else True
-    if joint not in (shape, expected) or not same_event:
+    if joint is None or joint not in (shape, expected) or not same_event:
         raise ProgramError(
-            f"observed site '{name}' ({source}): the data have shape {shape}, but a draw of the "
-            f"{distribution_name(dist)} has shape {expected} (batch {tuple(dist.batch_shape)}, event "
-            f"{tuple(dist.event_shape)}). Reshape the data, or use `.to_event` / `.expand` on the distribution."
+            f"{place}: the data have shape {shape}, but a draw of the {distribution_name(dist)} has shape {expected} "
+            f"(batch {tuple(dist.batch_shape)}, event {tuple(dist.event_shape)}). Reshape the data, or use `.to_event` "
+            "or `.expand` on the distribution."
         )
+    return joint
 
 
 def baseline(name: str, value: Any) -> None:
@@ -233,6 +241,12 @@ def _value_batch(primitive: Any) -> Any:
     return batch
 
 
+def _observe_batch(size: int, values: Any, dims: Any, *, name: str, source: Source, structure: Structure) -> Any:
+    value = compat.move_axis_to_front(values[0], dims[0], size)
+    structure = structure.mapped(size, dims[1:])
+    return OBSERVE.bind(value, *values[1:], name=name, source=source, structure=structure), []
+
+
 def _no_derivative(kind: str) -> Any:
     def rule(primals: Any, tangents: Any, *, name: str, source: Source, **params: Any) -> Any:
         raise ProgramError(
@@ -267,6 +281,14 @@ COST = compat.make_primitive(
     batch=_value_batch(lambda: COST),
     differentiate=_no_derivative("cost"),
     evaluate=_outside("cost"),
+    effects=frozenset({compat.IO_EFFECT}),
+)
+OBSERVE = compat.make_primitive(
+    "elbax_observe",
+    abstract=lambda *avals, **params: [],
+    batch=_observe_batch,
+    differentiate=_no_derivative("observed"),
+    evaluate=_outside("observed"),
     effects=frozenset({compat.IO_EFFECT}),
 )
 BASELINE = compat.make_primitive(

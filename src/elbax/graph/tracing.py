@@ -217,7 +217,7 @@ def returned_costs(captured: Captured) -> Block:
     """
     block, result = captured.block, captured.result
     named = _named_costs(captured.name, result)
-    stated = {eq.name: eq.source for eq in ir.walk(block) if isinstance(eq, (ir.Cost, ir.Sample))}
+    stated = {eq.name: eq.source for eq in ir.walk(block) if isinstance(eq, (ir.Cost, ir.Observe, ir.Sample))}
     costs: list[ir.Equation] = []
     for (name, aval), atom in zip(named.items(), block.outputs, strict=True):
         if name in stated:
@@ -230,8 +230,8 @@ def returned_costs(captured: Captured) -> Block:
                 f"program `{captured.name}` returns '{name}' with dtype {aval.dtype}; a cost must be a real float. "
                 "Return only costs: other results may be read off with `elbax.evaluate`, not returned."
             )
-        costs.append(ir.Cost((atom,), (), Source("return", 0, captured.name), name, "returned"))
-    if not named and not any(isinstance(eq, ir.Cost) for eq in ir.walk(block)):
+        costs.append(ir.Cost((atom,), (), Source("return", 0, captured.name), name))
+    if not named and not any(isinstance(eq, (ir.Cost, ir.Observe)) for eq in ir.walk(block)):
         raise ProgramError(
             f"program `{captured.name}` has no cost: it neither returns one nor states one with `elbax.cost` or "
             "`elbax.observe`. Return the loss."
