@@ -72,7 +72,9 @@ def _skipped_folders() -> tuple[str, ...]:
     import jaxtyping
     import numpyro
 
-    return (_LIBRARY, _folder(numpyro), _folder(equinox), _folder(jaxtyping), _folder(jax))
+    # Models that come with elbax are clients of it: their lines are shown like a user's.
+    own = [str(p) for p in Path(_LIBRARY).iterdir() if p.is_dir() and p.name != "models"]
+    return (*own, _folder(numpyro), _folder(equinox), _folder(jaxtyping), _folder(jax))
 
 
 _SKIPPED = _skipped_folders()

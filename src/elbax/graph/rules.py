@@ -154,7 +154,7 @@ def reshape_transfer(old: tuple[int, ...], new: tuple[int, ...]) -> Transfer:
             below = math.prod(new[d + 1 :])
             if below and stride % below == 0:
                 inner = stride // below
-                if inner and n % (inner * a.size) == 0 and n >= a.size:
+                if inner and a.size and n % (inner * a.size) == 0 and n >= a.size:
                     return a._replace(dim=d, inner=inner)
         return None
 
