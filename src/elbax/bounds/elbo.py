@@ -67,8 +67,13 @@ def elbo_costs(run: Run, *, analytic_kl: bool) -> dict[str, jax.Array]:
     for name, latent in run.latents.items():
         exact, _ = closed_form_kl(run, latent) if analytic_kl else (None, "")
         if exact is not None:
-            costs[f"KL({name})"] = exact
+            costs[f"KL({name})"] = _scaled(exact, latent.scale)
         else:
-            costs[f"log q({name})"] = latent.log_q
-            costs[f"-log p({name})"] = -latent.log_p
+            costs[f"log q({name})"] = _scaled(latent.log_q, latent.scale)
+            costs[f"-log p({name})"] = _scaled(-latent.log_p, latent.scale)
+    costs |= {f"log q({name})": value for name, value in run.auxiliary.items()}
     return costs | run.costs
+
+
+def _scaled(value: jax.Array, scale: float) -> jax.Array:
+    return value if scale == 1.0 else scale * value

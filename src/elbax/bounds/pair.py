@@ -17,10 +17,10 @@ from numpyro.distributions import constraints
 
 from elbax.errors import SiteMismatchError
 from elbax.graph import ir
-from elbax.graph.analysis import Facts, analyse
+from elbax.graph.analysis import Facts, SampleFact, analyse
 from elbax.graph.compat import Source
 from elbax.graph.distributions import Lifted
-from elbax.graph.evaluate import evaluate
+from elbax.graph.evaluate import cost_key, evaluate
 from elbax.graph.graph import abstract_distribution
 from elbax.graph.sites import bind_sample
 from elbax.graph.tracing import Arguments, Captured, capture
@@ -35,6 +35,7 @@ class Latent:
     Attributes:
         name: of the site.
         source: the line of the model's site.
+        scale: factor of its densities in a bound (a subsample of the data).
         log_q: log-density of the draw under the guide, nats. The node's shape.
         log_p: log-density of the draw under the model, nats. The shape of the model's node.
         q, p: the two distributions, of all steps of the loops around them.
@@ -42,6 +43,7 @@ class Latent:
 
     name: str
     source: Source
+    scale: float
     log_q: jax.Array
     log_p: jax.Array
     q: Lifted
@@ -54,12 +56,14 @@ class Run:
 
     Attributes:
         latents: by site name, in the order of the model.
+        auxiliary: log-density of draws of the guide that the model has no sites for.
         observed: `-log p` of each observed site, nats.
         costs: costs that the two programs state or that the guide's `elbax.cost` adds.
         guide, model: the analyses of the two programs.
     """
 
     latents: dict[str, Latent]
+    auxiliary: dict[str, jax.Array]
     observed: dict[str, jax.Array]
     costs: dict[str, jax.Array]
     guide: Facts
@@ -99,33 +103,44 @@ def run_pair(model: Callable, guide: Callable, args: tuple, kwargs: dict[str, An
     check_sites(guide_program.captured.name, guide_program.facts, model_program.captured.name, model_program.facts)
 
     def draw(eq: ir.Sample, dist: Lifted, feed: Any) -> tuple[Any, Any, Any]:
-        value, log_q = bind_sample(eq.name, eq.source, eq.structure, dist.leaves)
+        value, log_q = bind_sample(eq.name, eq.source, eq.structure, eq.options, dist.leaves)
         return value, log_q, (value, log_q if linear else dist.log_prob(value), dist.leaves)
 
     def condition(eq: ir.Sample, dist: Lifted, value: Any) -> tuple[Any, Any, Any]:
-        log_p = dist.log_prob(value)
-        return value, log_p, (log_p, dist.leaves)
+        if value is None:  # noise that the guide does not share
+            return draw(eq, dist, None)
+        return value, dist.log_prob(value), (value, dist.log_prob(value), dist.leaves)
 
     drawn = _evaluate(guide_program, draw, dict.fromkeys(guide_program.facts.samples))
-    values = {name: record[0] for name, record in drawn.samples.items()}
+    values = {name: drawn.samples[name][0] if name in drawn.samples else None for name in model_program.facts.samples}
     given = _evaluate(model_program, condition, values)
     latents = {
-        name: Latent(
-            name,
-            fact.equation.source,
-            drawn.samples[name][1],
-            given.samples[name][0],
-            _of_all_steps(guide_program.facts, name, drawn.samples[name][2]),
-            _of_all_steps(model_program.facts, name, given.samples[name][1]),
-        )
+        name: _latent(name, guide_program.facts, model_program.facts, drawn.samples[name], given.samples[name])
         for name, fact in model_program.facts.samples.items()
+        if not is_noise(fact)
+    }
+    auxiliary = {
+        name: fact.equation.options.scale * drawn.samples[name][1]
+        for name, fact in guide_program.facts.samples.items()
+        if fact.equation.options.auxiliary
     }
     observed, costs = {}, {}
     for program, records in ((model_program, given), (guide_program, drawn)):
         for (name, part), fact in program.facts.costs.items():
             is_data = isinstance(fact.equation, ir.Observe)
-            (observed if is_data else costs)[name] = records.costs[f"{name}\n{part}"]
-    return Run(latents, observed, costs, guide_program.facts, model_program.facts)
+            (observed if is_data else costs)[name] = records.costs[cost_key(name, part)]
+    return Run(latents, auxiliary, observed, costs, guide_program.facts, model_program.facts)
+
+
+def _latent(name: str, guide: Facts, model: Facts, drawn: tuple, given: tuple) -> Latent:
+    fact = model.samples[name]
+    q, p = _of_all_steps(guide, name, drawn[2]), _of_all_steps(model, name, given[2])
+    return Latent(name, fact.equation.source, fact.equation.options.scale, drawn[1], given[1], q, p)
+
+
+def is_noise(fact: SampleFact) -> bool:
+    """Whether a site is randomness that both programs share and that is no latent variable (rows of a subsample)."""
+    return getattr(abstract_distribution(fact.equation).one, "is_noise", False)
 
 
 def _evaluate(program: _Program, on_sample: Any, feeds: Mapping[str, Any]) -> Any:
@@ -143,8 +158,9 @@ def _of_all_steps(facts: Facts, name: str, leaves: tuple) -> Lifted:
 def check_sites(guide_name: str, guide: Facts, model_name: str, model: Facts) -> None:
     """Refuses a guide whose sites do not match those of the model."""
     _check_names(guide_name, guide, model_name, model)
-    for name in model.samples:
-        _check_site(name, guide, model)
+    for name, fact in model.samples.items():
+        if not is_noise(fact):
+            _check_site(name, guide, model)
     for (name, _), fact in guide.costs.items():
         if isinstance(fact.equation, ir.Observe):
             raise SiteMismatchError(
@@ -154,8 +170,12 @@ def check_sites(guide_name: str, guide: Facts, model_name: str, model: Facts) ->
 
 
 def _check_names(guide_name: str, guide: Facts, model_name: str, model: Facts) -> None:
-    missing = [n for n in model.samples if n not in guide.samples]
-    surplus = [n for n in guide.samples if n not in model.samples]
+    missing = [n for n, fact in model.samples.items() if n not in guide.samples and not is_noise(fact)]
+    surplus = [
+        n
+        for n, fact in guide.samples.items()
+        if n not in model.samples and not fact.equation.options.auxiliary and not is_noise(fact)
+    ]
     if not missing and not surplus:
         return
 
@@ -190,6 +210,11 @@ def _check_site(name: str, guide: Facts, model: Facts) -> None:
         raise SiteMismatchError(
             f"{place} is {q.name} with dtype {g.value_dtype} in the guide and {p.name} with dtype {m.value_dtype} in "
             "the model: one is discrete, the other is not."
+        )
+    if g.equation.options.scale != m.equation.options.scale:
+        raise SiteMismatchError(
+            f"{place} has scale {g.equation.options.scale:g} in the guide and {m.equation.options.scale:g} in the model. "
+            "A subsampled latent must have the same scale, num_data / batch_size, in both."
         )
     if _leaves_support(q.one.support, p.one.support):
         raise SiteMismatchError(

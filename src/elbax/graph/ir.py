@@ -24,6 +24,7 @@ from elbax.errors import ProgramError
 from elbax.graph import compat
 from elbax.graph.compat import Source
 from elbax.graph.distributions import Structure
+from elbax.graph.sites import SiteOptions
 
 __all__ = [
     "Apply",
@@ -127,6 +128,7 @@ class Sample(Equation):
 
     name: str
     structure: Structure
+    options: SiteOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +145,7 @@ class Observe(Equation):
 
     name: str
     structure: Structure
+    options: SiteOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -348,11 +351,11 @@ class _Reader:
         p = eqn.params
         name, source = "/".join([*self.scopes, p["name"]]), p["source"]
         if eqn.primitive.name == "elbax_sample":
-            return Sample(inputs, outputs, source, name, p["structure"])
+            return Sample(inputs, outputs, source, name, p["structure"], p["options"])
         if eqn.primitive.name == "elbax_cost":
             return Cost(inputs, outputs, source, name)
         if eqn.primitive.name == "elbax_observe":
-            return Observe(inputs, outputs, source, name, p["structure"])
+            return Observe(inputs, outputs, source, name, p["structure"], p["options"])
         return Baseline(inputs, outputs, source, name)
 
 

@@ -28,6 +28,29 @@ from elbax.graph.distributions import Structure, distribution_name, take_apart, 
 __all__ = ["baseline", "cost", "observe", "sample", "sample_with_log_prob", "scope"]
 
 
+@dataclass(frozen=True)
+class SiteOptions:
+    """What a bound has to know about a site.
+
+    Attributes:
+        scale: factor of its log-densities.
+        auxiliary: whether the guide's site has no counterpart in the model on purpose.
+    """
+
+    scale: float = 1.0
+    auxiliary: bool = False
+
+
+def check_scale(name: str, source: Source, scale: Any) -> float:
+    """A scale as a plain number."""
+    if isinstance(scale, compat.Tracer) or not jnp.ndim(scale) == 0 or not float(scale) > 0:
+        raise ProgramError(
+            f"site '{name}' ({source}) has scale {scale!r}; it must be a number above zero that is known while tracing, "
+            "such as num_data / batch_size."
+        )
+    return float(scale)
+
+
 @dataclass
 class Recorder:
     """What the Python calls of one trace have said; compared with the jaxpr, so that no site is lost unnoticed."""
@@ -76,12 +99,14 @@ def _enter(kind: str, name: Any) -> tuple[str, Source]:
     return recorder.record(kind, name, source), source
 
 
-def sample(name: str, dist: Any) -> jax.Array:
+def sample(name: str, dist: Any, *, scale: float = 1.0, auxiliary: bool = False) -> jax.Array:
     """Draws a latent variable: a stochastic node.
 
     Args:
         name: name of the node, unique in the program (see `scope`).
         dist: a numpyro distribution of any batch and event shape.
+        scale: factor of the site's log-densities in a bound, for latents of a subsample of the data.
+        auxiliary: for a guide: the model has no such site, since others are invertible functions of this one.
 
     Returns:
         The value, shape `dist.batch_shape + dist.event_shape`. Inside `jax.vmap` every lane draws independently,
@@ -91,10 +116,12 @@ def sample(name: str, dist: Any) -> jax.Array:
         ProgramError: outside a traced program, for an object that is not a distribution, or in a loop that the
             program differentiates itself.
     """
-    return sample_with_log_prob(name, dist)[0]
+    return sample_with_log_prob(name, dist, scale=scale, auxiliary=auxiliary)[0]
 
 
-def sample_with_log_prob(name: str, dist: Any) -> tuple[jax.Array, jax.Array]:
+def sample_with_log_prob(
+    name: str, dist: Any, *, scale: float = 1.0, auxiliary: bool = False
+) -> tuple[jax.Array, jax.Array]:
     """Like `sample`, with the log-density of the draw as the node's estimator differentiates it.
 
     For bounds: the log-density has no derivative for a score node (its expectation is zero), and none with respect to
@@ -102,17 +129,20 @@ def sample_with_log_prob(name: str, dist: Any) -> tuple[jax.Array, jax.Array]:
     """
     name, source = _enter("sample", name)
     structure, leaves = take_apart(dist, f"sample site '{name}' ({source})")
-    value, log_prob = SAMPLE.bind(*leaves, name=name, source=source, structure=structure)
+    options = SiteOptions(check_scale(name, source, scale), auxiliary)
+    value, log_prob = SAMPLE.bind(*leaves, name=name, source=source, structure=structure, options=options)
     return value, log_prob
 
 
-def bind_sample(name: str, source: Source, structure: Structure, leaves: tuple) -> tuple[jax.Array, jax.Array]:
+def bind_sample(
+    name: str, source: Source, structure: Structure, options: SiteOptions, leaves: tuple
+) -> tuple[jax.Array, jax.Array]:
     """Binds a sample site again that comes from another trace, keeping its line."""
     recorder = _RECORDER.get()
     if recorder is None:
         raise ProgramError(f"sample site '{name}' ({source}) was moved outside a traced program.")
     recorder.record("sample", name, source)
-    value, log_prob = SAMPLE.bind(*leaves, name=name, source=source, structure=structure)
+    value, log_prob = SAMPLE.bind(*leaves, name=name, source=source, structure=structure, options=options)
     return value, log_prob
 
 
@@ -137,13 +167,14 @@ def cost(name: str, value: Any) -> None:
     COST.bind(value, name=name, source=source)
 
 
-def observe(name: str, dist: Any, value: Any) -> None:
+def observe(name: str, dist: Any, value: Any, *, scale: float = 1.0) -> None:
     """Conditions on data: the cost `-log p(value)`, one element for each independent element of the data.
 
     Args:
         name: name of the site, unique in the program.
         dist: a numpyro distribution.
         value: the data; its shape is that of a draw, or a batch of draws.
+        scale: factor of the cost, for a subsample of the data. `elbax.fit` scales batches by itself.
 
     Raises:
         ProgramError: if the shapes of `value` and `dist` would broadcast against each other into a larger array than
@@ -159,7 +190,10 @@ def observe(name: str, dist: Any, value: Any) -> None:
     batch = shape[: len(shape) - len(one.event_shape)]
     if batch != tuple(one.batch_shape):
         structure, leaves = take_apart(one.expand(batch), place)
-    OBSERVE.bind(jnp.broadcast_to(value, shape), *leaves, name=name, source=source, structure=structure)
+    options = SiteOptions(check_scale(name, source, scale))
+    OBSERVE.bind(
+        jnp.broadcast_to(value, shape), *leaves, name=name, source=source, structure=structure, options=options
+    )
 
 
 def observed_shape(place: str, dist: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -219,7 +253,9 @@ def scope(name: str) -> Iterator[None]:
         recorder.scopes.pop()
 
 
-def _sample_abstract(*avals: Any, name: str, source: Source, structure: Structure) -> list[Any]:
+def _sample_abstract(
+    *avals: Any, name: str, source: Source, structure: Structure, options: SiteOptions
+) -> list[Any]:
     shapes = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals)
     try:
         results = value_and_log_prob_avals(structure, shapes)
@@ -229,9 +265,8 @@ def _sample_abstract(*avals: Any, name: str, source: Source, structure: Structur
     return [compat.ShapedArray(r.shape, r.dtype) for r in results]
 
 
-def _sample_batch(size: int, values: Any, dims: Any, *, name: str, source: Source, structure: Structure) -> Any:
-    results = SAMPLE.bind(*values, name=name, source=source, structure=structure.mapped(size, dims))
-    return results, [0, 0]
+def _sample_batch(size: int, values: Any, dims: Any, *, structure: Structure, **params: Any) -> Any:
+    return SAMPLE.bind(*values, structure=structure.mapped(size, dims), **params), [0, 0]
 
 
 def _value_batch(primitive: Any) -> Any:
@@ -241,10 +276,9 @@ def _value_batch(primitive: Any) -> Any:
     return batch
 
 
-def _observe_batch(size: int, values: Any, dims: Any, *, name: str, source: Source, structure: Structure) -> Any:
+def _observe_batch(size: int, values: Any, dims: Any, *, structure: Structure, **params: Any) -> Any:
     value = compat.move_axis_to_front(values[0], dims[0], size)
-    structure = structure.mapped(size, dims[1:])
-    return OBSERVE.bind(value, *values[1:], name=name, source=source, structure=structure), []
+    return OBSERVE.bind(value, *values[1:], structure=structure.mapped(size, dims[1:]), **params), []
 
 
 def _no_derivative(kind: str) -> Any:
