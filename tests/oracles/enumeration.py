@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from elbax.estimators.base import LogProb
 from elbax.estimators.surrogate import Plan, ghost, make_plan, sum_of
 from elbax.graph.distributions import Lifted
 from elbax.graph.evaluate import Records, evaluate
@@ -64,7 +65,7 @@ def _run(plan: Plan, values, arrays):
 
     def on_sample(eq, dist, value):
         draw = plan.chosen[eq.name].estimator.draw(
-            jax.random.key(0), Forced(dist, value), wants_log_prob=eq.outputs[1] is not None
+            jax.random.key(0), Forced(dist, value), LogProb.of(eq)
         )
         # A node in a branch that is not taken records zeros: all its outcomes stand for the same run.
         taken = jnp.ones(dist.shape)

@@ -28,6 +28,9 @@ def closed_form_kl(run: Run, latent: Latent) -> tuple[jax.Array | None, str]:
         return None, reason
     if [size for size, _ in latent.q.structure.lanes] != [size for size, _ in latent.p.structure.lanes]:
         return None, "guide and model map over the site in different ways"
+    q, p = latent.q.one, latent.p.one
+    if (q.batch_shape, q.event_shape) != (p.batch_shape, p.event_shape):
+        return None, f"{latent.q.name} and {latent.p.name} divide the site into independent elements in different ways"
     try:
         value = _over_both(latent.q, latent.p)
     except NotImplementedError:

@@ -8,7 +8,7 @@ their values and contribute `-log p`, the guide's contribute `log q`. This works
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -103,8 +103,9 @@ def run_pair(model: Callable, guide: Callable, args: tuple, kwargs: dict[str, An
     check_sites(guide_program.captured.name, guide_program.facts, model_program.captured.name, model_program.facts)
 
     def draw(eq: ir.Sample, dist: Lifted, feed: Any) -> tuple[Any, Any, Any]:
-        value, log_q = bind_sample(eq.name, eq.source, eq.structure, eq.options, dist.leaves)
-        return value, log_q, (value, log_q if linear else dist.log_prob(value), dist.leaves)
+        options = replace(eq.options, linear=linear)
+        value, log_q = bind_sample(eq.name, eq.source, eq.structure, options, dist.leaves)
+        return value, log_q, (value, log_q, dist.leaves)
 
     def condition(eq: ir.Sample, dist: Lifted, value: Any) -> tuple[Any, Any, Any]:
         if value is None:  # noise that the guide does not share
@@ -213,10 +214,10 @@ def _check_site(name: str, guide: Facts, model: Facts) -> None:
         )
     if g.equation.options.scale != m.equation.options.scale:
         raise SiteMismatchError(
-            f"{place} has scale {g.equation.options.scale:g} in the guide and {m.equation.options.scale:g} in the model. "
+            f"{place} has scale {g.equation.options.scale:g} in the guide, {m.equation.options.scale:g} in the model. "
             "A subsampled latent must have the same scale, num_data / batch_size, in both."
         )
-    if _leaves_support(q.one.support, p.one.support):
+    if q.name != "Delta" and _leaves_support(q.one.support, p.one.support):
         raise SiteMismatchError(
             f"{place}: the guide's {q.name} covers the real line, but the model's {p.name} has support "
             f"{_support_name(p.one.support)}, so draws would have probability zero. Use a guide with that support, "

@@ -48,7 +48,7 @@ def log_weight_function(model: Callable, guide: Callable, batch: tuple) -> Calla
                 f"the weight of each datum is not defined: cost '{name}' {how}, so it cannot be told to which datum it "
                 "belongs. Evaluate models with latents shared by all data on the whole data set at once."
             )
-    plan = Plan(graph, block, facts, choose(graph.raw_facts, None, graph.name))
+    plan = Plan(graph, block, facts, choose(graph.raw_facts, None, graph.name, portable=graph.portable))
 
     def log_weights(key: jax.Array, bound: Any, batch: tuple) -> jax.Array:
         records = plan.run(key, Arguments.of(_call, (bound, *batch), {}).arrays)

@@ -11,15 +11,17 @@ in which a term only counts through its derivative: the value of the loss is the
 
 from __future__ import annotations
 
+import enum
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from elbax.graph import ir
 from elbax.graph.distributions import Lifted
 
-__all__ = ["Context", "Draw", "Estimator"]
+__all__ = ["Context", "Draw", "Estimator", "LogProb"]
 
 
 class Draw(NamedTuple):
@@ -27,13 +29,32 @@ class Draw(NamedTuple):
 
     Attributes:
         value: how it enters the program. Shape `dist.shape + dist.event_shape`.
-        log_prob: its log-density as a bound may use it in a cost, or `None` if nobody asked. Shape `dist.shape`.
+        log_prob: its log-density as the program may use it in a cost, or `None` if it does not. Shape `dist.shape`.
         aux: what the estimator wants to see again in `term`.
     """
 
     value: jax.Array
     log_prob: jax.Array | None
     aux: Any = None
+
+
+class LogProb(enum.Enum):
+    """What a program does with the log-density of a draw.
+
+    `LINEAR`: it is a summand of the costs, as log q is in the ELBO; derivatives of expectation zero may be left out.
+    `FULL`: it enters them otherwise, as in a bound with several particles inside a logarithm.
+    """
+
+    UNUSED = "unused"
+    LINEAR = "linear"
+    FULL = "full"
+
+    @classmethod
+    def of(cls, eq: ir.Sample) -> LogProb:
+        """What a program does with the log-density of a site."""
+        if eq.outputs[1] is None:
+            return cls.UNUSED
+        return cls.LINEAR if eq.options.linear else cls.FULL
 
 
 class Context(NamedTuple):
@@ -74,7 +95,7 @@ class Estimator(eqx.Module):
         """Why this estimator cannot serve a node with this distribution, or `None`."""
         return None
 
-    def draw(self, key: jax.Array, dist: Lifted, *, wants_log_prob: bool) -> Draw:
+    def draw(self, key: jax.Array, dist: Lifted, log_prob: LogProb) -> Draw:
         """Draws the node. `dist` carries derivatives with respect to its parameters."""
         raise NotImplementedError
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from elbax.errors import EstimatorError
 from elbax.estimators.base import Estimator
+from elbax.estimators.fixed import Fixed
 from elbax.estimators.pathwise import Pathwise
 from elbax.estimators.score import Score
 from elbax.graph.analysis import Facts
@@ -46,7 +47,7 @@ def describe(estimator: Estimator) -> str:
     return f"{cls.__name__}({', '.join(options)})"
 
 
-def choose(facts: Facts, spec: Estimators, program: str) -> dict[str, Choice]:
+def choose(facts: Facts, spec: Estimators, program: str, *, portable: bool = False) -> dict[str, Choice]:
     """The estimator of every sample node.
 
     Args:
@@ -54,6 +55,7 @@ def choose(facts: Facts, spec: Estimators, program: str) -> dict[str, Choice]:
             one summand that has no derivative, and yet is differentiable.)
         spec: one estimator for all nodes, or estimators by node name (the others by rule), or `None` (all by rule).
         program: name of the program, for errors.
+        portable: whether the program holds no values of an outer transformation, whose derivatives could be wanted.
 
     Raises:
         EstimatorError: for a name that is no node, or an estimator that is not valid for its node.
@@ -65,7 +67,7 @@ def choose(facts: Facts, spec: Estimators, program: str) -> dict[str, Choice]:
         if name in given:
             chosen[name] = Choice(_checked(facts, name, given[name], chosen), "chosen by you")
         else:
-            chosen[name] = _by_rule(facts, name, chosen)
+            chosen[name] = _by_rule(facts, name, chosen, portable=portable)
     return {name: chosen[name] for name in sorted(chosen, key=lambda n: facts.samples[n].index)}
 
 
@@ -94,7 +96,9 @@ def _given(facts: Facts, spec: Estimators, program: str) -> dict[str, Estimator]
     return dict(spec)
 
 
-def _by_rule(facts: Facts, name: str, chosen: Mapping[str, Choice]) -> Choice:
+def _by_rule(facts: Facts, name: str, chosen: Mapping[str, Choice], *, portable: bool) -> Choice:
+    if portable and not facts.samples[name].parameters.nodes:
+        return Choice(Fixed(), "its distribution depends on nothing")
     if name in facts.baselines:
         return Choice(Score(), "the program states a baseline for it")
     fact = facts.samples[name]
@@ -116,6 +120,11 @@ def _checked(facts: Facts, name: str, estimator: Estimator, chosen: Mapping[str,
         raise EstimatorError(
             f"site '{name}' ({source}) cannot use {describe(estimator)}: {obstacle}. Use `elbax.Score()`, or leave "
             "the choice to elbax by not naming the site."
+        )
+    if isinstance(estimator, Fixed) and fact.parameters.nodes:
+        raise EstimatorError(
+            f"site '{name}' ({source}) has parameters that depend on the arguments of the program; Fixed() would leave "
+            "their gradient out. Use `elbax.Score()` or `elbax.Pathwise()`."
         )
     if estimator.pathwise and (missed := _not_covered(facts, fact.index, chosen)):
         where = _jump(facts, fact.index) or "a stop_gradient lies on every path"

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import jax
 
-from elbax.estimators.base import Draw, Estimator
+from elbax.errors import EstimatorError
+from elbax.estimators.base import Draw, Estimator, LogProb
 from elbax.graph.distributions import Lifted
 
 __all__ = ["Pathwise"]
@@ -41,9 +42,20 @@ class Pathwise(Estimator):
         kind = "discrete" if dist.is_discrete else "not reparameterised"
         return f"its distribution {dist.name} is {kind}: draws are not differentiable in the parameters"
 
-    def draw(self, key: jax.Array, dist: Lifted, *, wants_log_prob: bool) -> Draw:
-        """A reparameterised draw."""
+    def draw(self, key: jax.Array, dist: Lifted, log_prob: LogProb) -> Draw:
+        """A reparameterised draw.
+
+        Raises:
+            EstimatorError: for `stick` where leaving the term out would bias the gradient.
+        """
+        if log_prob is LogProb.UNUSED:
+            return Draw(dist.rsample(key), None)
+        if not self.stick:
+            return Draw(*dist.draw_with_log_prob(key, differentiable=True))
+        if log_prob is LogProb.FULL:
+            raise EstimatorError(
+                "Pathwise(stick=True) was asked for in a bound with several particles inside the logarithm, where the "
+                "term that it leaves out does not have expectation zero. Use Pathwise()."
+            )
         value = dist.rsample(key)
-        if not wants_log_prob:
-            return Draw(value, None)
-        return Draw(value, (dist.stopped() if self.stick else dist).log_prob(value))
+        return Draw(value, dist.stopped().log_prob(value))

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from elbax.estimators.base import Context, Draw, Estimator
+from elbax.estimators.base import Context, Draw, Estimator, LogProb
 from elbax.graph.distributions import Lifted
 
 __all__ = ["Baseline", "NoBaseline", "Score", "Stated"]
@@ -58,12 +58,12 @@ class Score(Estimator):
 
     needs_credit: ClassVar[bool] = True
 
-    def draw(self, key: jax.Array, dist: Lifted, *, wants_log_prob: bool) -> Draw:
+    def draw(self, key: jax.Array, dist: Lifted, log_prob: LogProb) -> Draw:
         """A draw without derivative, and its log-density with one."""
         value = jax.lax.stop_gradient(dist.sample(key))
-        log_prob = dist.log_prob(value)
-        # As a cost of its own, the log-density of a fresh draw has a gradient of expectation zero: leave it out.
-        return Draw(value, jax.lax.stop_gradient(log_prob), aux=log_prob)
+        score = dist.log_prob(value)
+        # As a summand of a cost, the log-density of a fresh draw has a gradient of expectation zero: leave it out.
+        return Draw(value, score if log_prob is LogProb.FULL else jax.lax.stop_gradient(score), aux=score)
 
     def term(self, context: Context) -> jax.Array:
         """`sum log p(w) * stop_gradient(Q - b)`."""

@@ -11,6 +11,7 @@ Source: Schulman et al., Gradient Estimation Using Stochastic Computation Graphs
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from elbax.errors import ProgramError
-from elbax.estimators.base import Context, Estimator
+from elbax.estimators.base import Context, Estimator, LogProb
 from elbax.estimators.choose import Choice, Estimators, choose, credit_nodes
 from elbax.graph import ir
 from elbax.graph.analysis import Facts, SampleFact, analyse
@@ -30,7 +31,7 @@ from elbax.graph.graph import Graph, build
 from elbax.graph.influence import credit
 from elbax.graph.ir import Block
 from elbax.graph.split import split_costs
-from elbax.graph.tracing import Arguments
+from elbax.graph.tracing import Arguments, program_name
 
 __all__ = ["Plan", "make_plan", "surrogate", "trace", "value_and_grad"]
 
@@ -55,7 +56,7 @@ class Plan:
         """One run: every node drawn by its estimator, all costs and terms' ingredients recorded."""
 
         def on_sample(eq: ir.Sample, dist: Lifted, site_key: jax.Array) -> tuple[Any, Any, Any]:
-            draw = self.chosen[eq.name].estimator.draw(site_key, dist, wants_log_prob=eq.outputs[1] is not None)
+            draw = self.chosen[eq.name].estimator.draw(site_key, dist, LogProb.of(eq))
             return draw.value, draw.log_prob, draw.aux
 
         keys = site_keys(key, {name: fact.loops for name, fact in self.facts.samples.items()})
@@ -204,7 +205,7 @@ def make_plan(
 ) -> Plan:
     """Traces and analyses a program, chooses its estimators, and splits its costs as far as they need."""
     graph, _ = build(program, args, kwargs, batch_axes=batch_axes)
-    chosen = choose(graph.raw_facts, estimators, graph.name)
+    chosen = choose(graph.raw_facts, estimators, graph.name, portable=graph.portable)
     graph = replace(graph, plan={name: str(choice) for name, choice in chosen.items()})
     block, facts = graph.program, graph.raw_facts
     nodes = credit_nodes(facts, chosen)
@@ -230,7 +231,7 @@ def trace(program: Callable, *args: Any, **kwargs: Any) -> Graph:
     returns them (a scalar, an array, or a dict of named arrays); the loss is the sum of all elements of all costs.
 
     Args:
-        program: the function.
+        program: the function, or a module (such as a bound) whose arrays of floats are then shown as `parameters`.
         *args: example arguments; pytrees. Arrays and floats are traced, everything else is static.
         **kwargs: likewise.
 
@@ -243,12 +244,26 @@ def trace(program: Callable, *args: Any, **kwargs: Any) -> Graph:
     References:
         Schulman et al., Gradient Estimation Using Stochastic Computation Graphs, NeurIPS 2015.
     """
+    if jax.tree.leaves(eqx.filter(program, eqx.is_inexact_array)):
+        program, args = _parameters_first(program), (program, *args)
     return with_plan(build(program, args, kwargs)[0], None)
+
+
+def _parameters_first(module: Callable) -> Callable:
+    """A module as a function of its own parameters, so that the graph shows what depends on them."""
+
+    def program(parameters: Callable, *args: Any, **kwargs: Any) -> Any:
+        return parameters(*args, **kwargs)
+
+    first = inspect.Parameter("parameters", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    program.__signature__ = inspect.Signature([first, *inspect.signature(module).parameters.values()])  # type: ignore
+    program.__qualname__ = program_name(module)
+    return program
 
 
 def with_plan(graph: Graph, estimators: Estimators) -> Graph:
     """The graph with its gradient plan filled in."""
-    chosen = choose(graph.raw_facts, estimators, graph.name)
+    chosen = choose(graph.raw_facts, estimators, graph.name, portable=graph.portable)
     return replace(graph, plan={name: str(choice) for name, choice in chosen.items()})
 
 

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from elbax.bounds.per_datum import datum_relation
+from elbax.estimators.base import LogProb
 from elbax.fit.training import State, Trainer, as_arguments, call
 from elbax.graph import ir
 from elbax.graph.analysis import Facts, SampleFact
@@ -125,8 +126,9 @@ def _record_everything(trainer: Trainer, params: Any, batch: Any, key: jax.Array
     plan = trainer.plan
 
     def on_sample(eq: ir.Sample, dist: Lifted, site_key: jax.Array) -> tuple[Any, Any, Any]:
-        draw = plan.chosen[eq.name].estimator.draw(site_key, dist, wants_log_prob=eq.outputs[1] is not None)
-        return draw.value, draw.log_prob, (dist.leaves, draw.value, dist.log_prob(draw.value))
+        draw = plan.chosen[eq.name].estimator.draw(site_key, dist, LogProb.of(eq))
+        log_prob = dist.log_prob(draw.value) if draw.log_prob is None else draw.log_prob
+        return draw.value, draw.log_prob, (dist.leaves, draw.value, log_prob)
 
     arrays = Arguments.of(call, (trainer.bound(params), *as_arguments(batch)), {}).arrays
     keys = site_keys(key, {name: fact.loops for name, fact in plan.facts.samples.items()})

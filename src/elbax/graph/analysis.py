@@ -240,8 +240,12 @@ class _Interpreter:
         """
         if not any(d.groups for d in deps):
             return EMPTY
-        (result,) = self.run(_log_prob_block(structure, avals), deps, EMPTY, loops)
         entering = join_all(d.mixed() for d in deps)
+        try:
+            block = _log_prob_block(structure, avals)
+        except NotImplementedError:  # a flow that can be drawn from but not inverted
+            return entering
+        (result,) = self.run(block, deps, EMPTY, loops)
         # What a draw depends on but its log-density does not show (a mask, a point mass) is mixed.
         hidden = entering.restrict(entering.nodes & ~result.nodes)
         # Densities are smooth in their parameters inside the support, whatever their formula branches on.

@@ -107,6 +107,24 @@ class Lifted:
         """A draw that is a differentiable function of the parameters. Shape `shape + event_shape`."""
         return self.over(lambda d, k: d.rsample(k), self._keys(key))
 
+    def draw_with_log_prob(self, key: jax.Array, *, differentiable: bool) -> tuple[jax.Array, jax.Array]:
+        """A draw and its log-density, by way of the draw's intermediate values where the distribution keeps them.
+
+        A normalising flow knows the density of its own draws without inverting itself; some cannot be inverted.
+        """
+
+        def one(d: Any, k: jax.Array) -> tuple[jax.Array, jax.Array]:
+            if not differentiable:
+                value = jax.lax.stop_gradient(d.sample(k))
+            elif isinstance(d, dist.TransformedDistribution):
+                value, intermediates = d.sample_with_intermediates(k)
+                return jnp.asarray(value), jnp.broadcast_to(d.log_prob(value, intermediates), d.batch_shape)
+            else:
+                value = d.rsample(k)
+            return jnp.asarray(value), _log_prob_of_batch(d, value)
+
+        return self.over(one, self._keys(key))
+
     def log_prob(self, value: Any) -> jax.Array:
         """Log-density or log-mass of `value`, in nats. Shape `shape`."""
         return self.over(_log_prob_of_batch, value)
@@ -157,18 +175,21 @@ def value_and_log_prob_avals(
 
     def both(key: jax.Array, leaves: tuple) -> tuple[jax.Array, jax.Array]:
         lifted = Lifted(structure, leaves)
-        value = lifted.sample(key)
-        return value, lifted.log_prob(value)
+        return lifted.draw_with_log_prob(key, differentiable=lifted.has_rsample)
 
     return jax.eval_shape(both, jax.eval_shape(lambda: jax.random.key(0)), avals)
 
 
 def distribution_name(d: Any) -> str:
     """Name of a distribution's class below wrappers: `Bernoulli` for a `BernoulliLogits`."""
+    name = type(_innermost(d)).__name__
+    return name.removesuffix("Logits").removesuffix("Probs") or name
+
+
+def _innermost(d: Any) -> Any:
     while isinstance(d, (dist.ExpandedDistribution, dist.MaskedDistribution, dist.Independent)):
         d = d.base_dist
-    name = type(d).__name__
-    return name.removesuffix("Logits").removesuffix("Probs") or name
+    return d
 
 
 def unwrap_independent(d: Any) -> tuple[Any, int]:

@@ -113,7 +113,9 @@ class _Runner:
             case ir.Observe():
                 with jax.named_scope(eq.name):
                     log_prob = Lifted(eq.structure, tuple(values[1:])).log_prob(values[0])
-                records.costs[cost_key(eq.name, 0)] = -log_prob if eq.options.scale == 1.0 else -eq.options.scale * log_prob
+                records.costs[cost_key(eq.name, 0)] = (
+                    -log_prob if eq.options.scale == 1.0 else -eq.options.scale * log_prob
+                )
                 return ()
             case ir.Baseline():
                 records.baselines[eq.name] = values[0]

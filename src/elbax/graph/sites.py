@@ -35,18 +35,21 @@ class SiteOptions:
     Attributes:
         scale: factor of its log-densities.
         auxiliary: whether the guide's site has no counterpart in the model on purpose.
+        linear: whether the log-density of the draw enters the costs as a summand, so that derivatives of expectation
+            zero may be left out of it.
     """
 
     scale: float = 1.0
     auxiliary: bool = False
+    linear: bool = True
 
 
 def check_scale(name: str, source: Source, scale: Any) -> float:
     """A scale as a plain number."""
     if isinstance(scale, compat.Tracer) or not jnp.ndim(scale) == 0 or not float(scale) > 0:
         raise ProgramError(
-            f"site '{name}' ({source}) has scale {scale!r}; it must be a number above zero that is known while tracing, "
-            "such as num_data / batch_size."
+            f"site '{name}' ({source}) has scale {scale!r}; it must be a number above zero that is known while "
+            "tracing, such as num_data / batch_size."
         )
     return float(scale)
 
@@ -253,9 +256,7 @@ def scope(name: str) -> Iterator[None]:
         recorder.scopes.pop()
 
 
-def _sample_abstract(
-    *avals: Any, name: str, source: Source, structure: Structure, options: SiteOptions
-) -> list[Any]:
+def _sample_abstract(*avals: Any, name: str, source: Source, structure: Structure, options: SiteOptions) -> list[Any]:
     shapes = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals)
     try:
         results = value_and_log_prob_avals(structure, shapes)

@@ -108,7 +108,8 @@ def _parameter_names(program: Callable, args: tuple, kwargs: dict[str, Any]) -> 
 
 def program_name(program: Callable) -> str:
     """What to call a program in messages."""
-    return getattr(program, "__qualname__", None) or type(program).__name__
+    own = getattr(program, "program_name", None) or getattr(program, "__qualname__", None)
+    return own or type(program).__name__
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ JAX's. Autoguides work: the joint draw that the continuous ones transform is an 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -49,14 +50,17 @@ class NumPyroProgram(eqx.Module):
     def constrained(self) -> dict[str, Any]:
         """The parameters in their own space, for `numpyro.infer.Predictive` and the like."""
         return {
-            name: jax.tree.map(biject_to(self._constraints[name]), value)
-            if name in self._constraints
-            else value
+            name: jax.tree.map(biject_to(self._constraints[name]), value) if name in self._constraints else value
             for name, value in self.params.items()
         }
 
     @property
-    def __name__(self) -> str:
+    def __signature__(self) -> inspect.Signature:
+        """That of the function."""
+        return inspect.signature(self.fn)
+
+    @property
+    def program_name(self) -> str:
         """Name of the function, for messages."""
         return getattr(self.fn, "__name__", type(self.fn).__name__)
 
@@ -94,7 +98,7 @@ def from_numpyro(fn: Callable, *args: Any, key: jax.Array, **kwargs: Any) -> Num
 class Rows(dist.Distribution):
     """Which rows a subsampled plate takes: a uniform choice without replacement, the same for model and guide."""
 
-    support = constraints.nonnegative_integer
+    support = constraints.nonnegative_integer  # pyright: ignore
     is_noise = True
     pytree_aux_fields = ("size", "subsample_size")
 
@@ -150,8 +154,29 @@ def _state_site(msg: Any) -> None:
     elif msg["value"] is None:
         shape = tuple(msg["kwargs"].get("sample_shape", ()))
         fn = fn.expand(shape + tuple(fn.batch_shape)) if shape else fn
-        auxiliary = bool(msg["infer"].get("is_auxiliary", False))
-        msg["value"] = sites.sample(name, fn, scale=scale, auxiliary=auxiliary)
+        if not msg["infer"].get("is_auxiliary", False):
+            msg["value"] = sites.sample(name, fn, scale=scale)
+        elif isinstance(fn, dist.TransformedDistribution):
+            msg["value"] = _flow(name, fn)
+        else:
+            msg["value"] = sites.sample(name, fn, scale=scale, auxiliary=True)
+
+
+def _flow(name: str, fn: dist.TransformedDistribution) -> jax.Array:
+    """A draw of a normalising flow: its base draw is the site, its transforms are part of the program.
+
+    NumPyro's flows hold their networks as closures, not as arrays of the distribution, so that they cannot be taken
+    apart; and some cannot be inverted. Neither is needed when the transforms run here.
+    """
+    x = sites.sample(name, fn.base_dist, auxiliary=True)
+    log_det = jnp.zeros(())
+    for transform in fn.transforms:
+        y, *rest = transform.call_with_intermediates(x)
+        step = transform.log_abs_det_jacobian(x, y, *rest)
+        log_det = log_det + jnp.sum(step, axis=tuple(range(len(fn.batch_shape), jnp.ndim(step))))
+        x = y
+    point = dist.Delta(x, log_density=-log_det, event_dim=len(fn.event_shape))
+    return sites.sample(f"{name}:transformed", point, auxiliary=True)
 
 
 def _control_flow(msg: Any) -> Any:
