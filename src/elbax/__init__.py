@@ -4,6 +4,13 @@
 from elbax.bounds.base import Bound as Bound
 from elbax.bounds.elbo import ELBO as ELBO
 from elbax.bounds.importance import IWAE as IWAE
+
+# diagnose
+from elbax.diagnose.estimate import Estimate as Estimate
+from elbax.diagnose.evaluate import Evaluation as Evaluation
+from elbax.diagnose.evaluate import evaluate as evaluate
+from elbax.diagnose.latents import LatentSummary as LatentSummary
+from elbax.diagnose.latents import latent_summary as latent_summary
 from elbax.errors import ConfigError as ConfigError
 from elbax.errors import DataError as DataError
 from elbax.errors import ElbaxError as ElbaxError
@@ -42,13 +49,6 @@ from elbax.graph.sites import cost as cost
 from elbax.graph.sites import observe as observe
 from elbax.graph.sites import sample as sample
 from elbax.graph.sites import scope as scope
-
-# diagnose
-from elbax.diagnose.estimate import Estimate as Estimate
-from elbax.diagnose.evaluate import Evaluation as Evaluation
-from elbax.diagnose.evaluate import evaluate as evaluate
-from elbax.diagnose.latents import LatentSummary as LatentSummary
-from elbax.diagnose.latents import latent_summary as latent_summary
 
 # interop
 from elbax.interop.numpyro import from_numpyro as from_numpyro
