@@ -18,8 +18,8 @@ class Bound(eqx.Module):
     """Base of all bounds on log p(x).
 
     A bound is a program: called on data inside elbax (`elbax.trace(bound, x)`, `elbax.value_and_grad`, `elbax.fit`)
-    it returns its costs, whose sum is minus the bound of the whole batch in nats. It is also a pytree; the arrays of
-    floats in its model and guide are the parameters.
+    it states or returns its costs, whose sum is minus the bound of the whole batch in nats. It is also a pytree; the
+    arrays of floats in its model and guide are the parameters.
 
     Attributes:
         model: program with sample sites for latent variables and observed sites for data; called with the data.
@@ -34,8 +34,8 @@ class Bound(eqx.Module):
         """The arguments are those of the guide, so that graphs show the names of the data."""
         return inspect.signature(self.guide)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, jax.Array]:
-        """The costs of one run, by name; to be called inside a traced program."""
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, jax.Array] | None:
+        """The costs of one run; to be called inside a traced program."""
         raise NotImplementedError
 
 

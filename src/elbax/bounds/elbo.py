@@ -17,6 +17,7 @@ import jax
 from elbax.bounds.base import Bound, positive_integer
 from elbax.bounds.divergence import closed_form_kl
 from elbax.bounds.pair import Run, run_pair
+from elbax.graph.sites import bind_cost
 
 __all__ = ["ELBO"]
 
@@ -48,17 +49,18 @@ class ELBO(Bound):
         self.num_samples = positive_integer("num_samples", num_samples)
         self.analytic_kl = analytic_kl
 
-    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, jax.Array]:
-        """The costs of one run; minus their sum is an unbiased estimate of the ELBO of the whole batch, in nats."""
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """States the costs of one run; minus their sum estimates the ELBO of the whole batch, in nats, without bias."""
 
-        def once() -> dict[str, jax.Array]:
+        def once() -> None:
             run = run_pair(self.model, self.guide, args, kwargs, linear=True)
-            return elbo_costs(run, analytic_kl=self.analytic_kl)
+            for name, value in elbo_costs(run, analytic_kl=self.analytic_kl).items():
+                bind_cost(name, run.line(name), value / self.num_samples if self.num_samples > 1 else value)
 
         if self.num_samples == 1:
-            return once()
-        costs = jax.vmap(once, axis_size=self.num_samples)()
-        return {name: value / self.num_samples for name, value in costs.items()}
+            once()
+        else:
+            jax.vmap(once, axis_size=self.num_samples)()
 
 
 def elbo_costs(run: Run, *, analytic_kl: bool) -> dict[str, jax.Array]:

@@ -18,7 +18,7 @@ from numpyro.distributions import constraints
 from elbax.errors import SiteMismatchError
 from elbax.graph import ir
 from elbax.graph.analysis import Facts, SampleFact, analyse
-from elbax.graph.compat import Source
+from elbax.graph.compat import UNKNOWN_SOURCE, Source
 from elbax.graph.distributions import Lifted
 from elbax.graph.evaluate import cost_key, evaluate
 from elbax.graph.graph import abstract_distribution
@@ -68,6 +68,16 @@ class Run:
     costs: dict[str, jax.Array]
     guide: Facts
     model: Facts
+
+    def line(self, name: str) -> Source:
+        """The user's line behind a cost: that of the model's site, else of the guide's, else of the cost itself."""
+        site = name[name.index("(") + 1 : -1] if name.endswith(")") and "(" in name else name
+        for facts in (self.model, self.guide):
+            if site in facts.samples:
+                return facts.samples[site].equation.source
+            if (site, 0) in facts.costs:
+                return facts.costs[site, 0].equation.source
+        return UNKNOWN_SOURCE
 
 
 @dataclass(frozen=True)

@@ -61,5 +61,5 @@ def _aligned(rels: Rels | None) -> bool:
     return rels is not None and rels[0] is not None
 
 
-def _call(bound: ELBO, *batch: Any) -> dict[str, jax.Array]:
-    return bound(*batch)
+def _call(bound: ELBO, *batch: Any) -> None:
+    bound(*batch)

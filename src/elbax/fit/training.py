@@ -163,7 +163,7 @@ class Trainer:
         return state, Summary(steps, finite, mean, variance, jax.tree.map(lambda s: s / n, sums))
 
 
-def call(bound: Bound, *data: Any) -> dict[str, jax.Array]:
+def call(bound: Bound, *data: Any) -> dict[str, jax.Array] | None:
     """The program that is trained: the bound's costs on a batch, with the bound's arrays as an argument."""
     return bound(*data)
 

@@ -170,6 +170,15 @@ def cost(name: str, value: Any) -> None:
     COST.bind(value, name=name, source=source)
 
 
+def bind_cost(name: str, source: Source, value: jax.Array) -> None:
+    """States a cost that comes from another trace, keeping its line."""
+    recorder = _RECORDER.get()
+    if recorder is None:
+        raise ProgramError(f"cost '{name}' ({source}) was moved outside a traced program.")
+    recorder.record("cost", name, source)
+    COST.bind(value, name=name, source=source)
+
+
 def observe(name: str, dist: Any, value: Any, *, scale: float = 1.0) -> None:
     """Conditions on data: the cost `-log p(value)`, one element for each independent element of the data.
 
