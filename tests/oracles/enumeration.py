@@ -64,9 +64,7 @@ def _run(plan: Plan, values, arrays):
     sizes = support_sizes(plan)
 
     def on_sample(eq, dist, value):
-        draw = plan.chosen[eq.name].estimator.draw(
-            jax.random.key(0), Forced(dist, value), LogProb.of(eq)
-        )
+        draw = plan.chosen[eq.name].estimator.draw(jax.random.key(0), Forced(dist, value), LogProb.of(eq))
         # A node in a branch that is not taken records zeros: all its outcomes stand for the same run.
         taken = jnp.ones(dist.shape)
         return draw.value, draw.log_prob, (draw.aux, dist.log_prob(value), taken)

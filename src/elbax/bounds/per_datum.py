@@ -87,11 +87,15 @@ def data_relations(program: Callable, args: tuple, kwargs: dict[str, Any], what:
 def sum_per_datum_parts(
     costs: Mapping[str, jax.Array], relations: Mapping[tuple[str, int], Rels | None], num_data: int
 ) -> jax.Array:
-    """The sum of all costs of each datum, from the terms of costs as an evaluation records them. Shape `[num_data]`."""
-    parts = [
-        credit(costs[cost_key(name, part)], rels or (None,), (num_data,)) for (name, part), rels in relations.items()
-    ]
-    return jnp.broadcast_to(sum(parts[1:], parts[0]), (num_data,))
+    """The sum of all costs of each datum, from the terms of costs as an evaluation records them.
+
+    Terms that do not depend on the data are shared by them in equal parts. Shape `[num_data]`.
+    """
+    total = jnp.zeros(num_data)
+    for (name, part), rels in relations.items():
+        value = costs[cost_key(name, part)]
+        total = total + (jnp.sum(value) / num_data if rels is None else credit(value, rels, (num_data,)))
+    return total
 
 
 def sum_per_datum(costs: Mapping[str, jax.Array], relations: DataRelations) -> jax.Array:

@@ -41,8 +41,12 @@ def log_weight_function(model: Callable, guide: Callable, batch: tuple) -> Calla
     if not all(_aligned(datum_relation(facts, fact.dep)) for fact in facts.costs.values()):
         block, facts = graph.block, graph.facts
     relations = {part: datum_relation(facts, fact.dep) for part, fact in facts.costs.items()}
-    for (name, _), rels in relations.items():
-        if num_data > 1 and not _aligned(rels):
+    samples = sum(1 << fact.index for fact in facts.samples.values())
+    for (name, part), rels in relations.items():
+        # A constant that splitting took off a sum over the data belongs to all of them alike.
+        constant = not facts.costs[name, part].dep.nodes & samples and rels is None
+        off_a_sum = any(_aligned(r) for (other, _), r in relations.items() if other == name)
+        if num_data > 1 and not _aligned(rels) and not (constant and off_a_sum):
             how = "does not depend on the data" if rels is None else "mixes the data"
             raise ProgramError(
                 f"the weight of each datum is not defined: cost '{name}' {how}, so it cannot be told to which datum it "
