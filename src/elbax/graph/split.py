@@ -1,28 +1,33 @@
 """Costs taken apart into the terms that tell their influences apart.
 
 A program may return one scalar loss; what a node influences is then everything. But a loss is a sum, and a sum can be
-undone: walking back from a cost through additions, factors that no node of interest influences, sums over axes,
-stacked loop outputs and accumulators carried through a loop finds terms with dependences of their own,
+undone: walking back from a cost through everything that is linear in it, additions, factors that no node of interest
+influences, sums over axes, stacked loop outputs and accumulators carried through a loop, finds terms with dependences
+of their own,
 
     loss = sum_b recon[b] + beta * sum_b kl[b] + sum_t r[t]     ->     recon[B], beta * kl[B], r[T].
 
-Values and gradients stay what they were. The walk only goes where it gains something for the nodes of interest, and
-sums out the dimensions that none of them is aligned with; a cost that needs no credit is left as it was written.
+Values and gradients stay what they were. The walk is that of reverse-mode differentiation: each value is visited once,
+with all that it counts for in the cost (its *share*), so the work is linear in the size of the program. It only goes
+where it gains something for the nodes of interest, and sums out the dimensions that none of them is aligned with; a
+cost that needs no credit is left as it was written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import heapq
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from elbax.graph import ir
 from elbax.graph.analysis import Facts, leave_loop
 from elbax.graph.ir import Atom, Block, Constant, Var
+from elbax.graph.linear import Factor, Share, Shares, carried_by, shares_of_operands, wider
 from elbax.graph.relations import EMPTY, Align, Dep, moves
 
 __all__ = ["split_costs"]
@@ -30,48 +35,37 @@ __all__ = ["split_costs"]
 
 def split_costs(block: Block, facts: Facts, nodes: int) -> Block:
     """The block with every cost split as far as that helps to credit `nodes` (a bit mask)."""
-    return _Splitter(block, facts, nodes).result()
-
-
-@dataclass(frozen=True)
-class Factor:
-    """Multiplies (or divides) a term; `dims` are the term's dimensions that the factor's dimensions stand for."""
-
-    atom: Atom
-    dims: tuple[int, ...] = ()
-    divides: bool = False
+    return _Splitter(block, dict(facts.deps), facts.levels, nodes).result()
 
 
 @dataclass(frozen=True)
 class Term:
-    """One summand of a value: the sum of `atom * factors` over everything equals its share of the value's sum.
-
-    `origin` gives, for each dimension of the value, the dimension of `atom` that it became; `None` after a reshape.
-    """
+    """One summand: an atom and its share."""
 
     atom: Atom
-    dep: Dep
-    origin: tuple[int, ...] | None
-    factors: tuple[Factor, ...] = ()
+    share: Share
 
 
 @dataclass
 class _Splitter:
     block: Block
-    facts: Facts
+    deps: dict[Var, Dep]
+    levels: dict[Block, int]
     nodes: int
-    producers: dict[Var, tuple[ir.Equation, int]] = field(default_factory=dict)
+    producers: dict[Var, tuple[int, ir.Equation, int]] = field(default_factory=dict)
     inner: dict[ir.Equation, tuple[_Splitter, ...]] = field(default_factory=dict)
     exported: dict[ir.Equation, list[Var]] = field(default_factory=dict)
-    walked: dict[Atom, list[Term]] = field(default_factory=dict)
+    exports: dict[Var, Shares] = field(default_factory=dict)
+    splits: dict[Atom, bool] = field(default_factory=dict)
+    bodies: dict[Var, list[Term] | None] = field(default_factory=dict)
     added: list[Atom] = field(default_factory=list)  # further outputs of this block
     added_equations: list[ir.Equation] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for eq in self.block.equations:
-            self.producers |= {v: (eq, i) for i, v in enumerate(eq.outputs) if v is not None}
+        for position, eq in enumerate(self.block.equations):
+            self.producers |= {v: (position, eq, i) for i, v in enumerate(eq.outputs) if v is not None}
             if eq.blocks:
-                self.inner[eq] = tuple(_Splitter(b, self.facts, self.nodes) for b in eq.blocks)
+                self.inner[eq] = tuple(_Splitter(b, self.deps, self.levels, self.nodes) for b in eq.blocks)
 
     # ------------------------------------------------------------------------------------- the new block
 
@@ -96,210 +90,238 @@ class _Splitter:
         return replace(eq.with_blocks(blocks), outputs=(*eq.outputs, *self.exported.get(eq, ())), eqn=None)
 
     def cost(self, eq: ir.Cost) -> list[ir.Equation]:
-        terms = self.walk(eq.inputs[0])
-        if len(terms) == 1 and terms[0].atom is eq.inputs[0]:
+        (whole,) = eq.inputs
+        self.decide([whole])
+        if not self.splits.get(whole):
             return [eq]
-        equations: list[ir.Equation] = []
-        for part, term in enumerate(terms):
-            made, atom, _ = self.materialise(term, keep=())
-            equations += [*made, replace(eq, inputs=(atom,), part=part)]
-        return equations
+        # Terms of one shape and with the same influences are one term.
+        alike: dict[Any, list[Atom]] = {}
+        for term in self.terms([(whole, Share(whole.dtype))]):
+            atom, dims = self.materialise(term, keep=())
+            dep = self.dep(term.atom).restrict(self.nodes).map(moves(dims))
+            alike.setdefault((dep.groups, atom.shape, str(atom.dtype)), []).append(atom)
+        return [replace(eq, inputs=(self.sum(atoms),), part=part) for part, atoms in enumerate(alike.values())]
 
-    # ------------------------------------------------------------------------------------- walking back
+    # ------------------------------------------------------------------------------------- where to go
 
     def dep(self, atom: Atom) -> Dep:
-        return EMPTY if isinstance(atom, Constant) else self.facts.deps.get(atom, EMPTY)
+        return EMPTY if isinstance(atom, Constant) else self.deps.get(atom, EMPTY)
 
-    def leaf(self, atom: Atom) -> Term:
-        return Term(atom, self.dep(atom), tuple(range(len(atom.shape))))
+    def free(self, atom: Atom) -> bool:
+        """Whether no node of interest influences a value."""
+        return not self.dep(atom).nodes & self.nodes
 
-    def walk(self, atom: Atom) -> list[Term]:
-        """The terms of a value, the value itself if splitting it gains nothing."""
-        if atom not in self.walked:
-            self.walked[atom] = self.walk_once(atom)
-        return self.walked[atom]
+    def decide(self, roots: Sequence[Atom]) -> None:
+        """Finds out which of the values below `roots` it pays to take apart."""
+        stack = list(roots)
+        while stack:
+            atom = stack[-1]
+            if atom in self.splits:
+                stack.pop()
+                continue
+            operands, deps = self.below(atom)
+            if todo := [a for a in operands if a not in self.splits]:
+                stack += todo
+                continue
+            gains = any(_finer(d, self.dep(atom), self.nodes) for d in deps)
+            self.splits[atom] = gains or any(self.splits[a] for a in operands)
 
-    def walk_once(self, atom: Atom) -> list[Term]:
-        if isinstance(atom, Constant) or atom not in self.producers:
-            return [self.leaf(atom)]
-        eq, index = self.producers[atom]
-        terms = self.expand(eq, index, atom)
-        if terms is None or not any(_finer(t.dep, self.dep(atom), self.nodes) for t in terms):
-            return [self.leaf(atom)]
-        return terms
+    def below(self, atom: Atom) -> tuple[list[Atom], list[Dep]]:
+        """The summands of a value: atoms of this block, and the dependences of all of them."""
+        if isinstance(atom, Constant) or atom not in self.producers or self.free(atom):
+            return [], []
+        _, eq, index = self.producers[atom]
+        operands: list[Atom] = []
+        if isinstance(eq, ir.Apply):
+            shares = shares_of_operands(eq, Share(atom.dtype), self.free, self.compute)
+            operands = [a for a, _ in shares or ()]
+        elif isinstance(eq, ir.Scan) and index < eq.num_carry and self.body_terms(atom) is not None:
+            operands = [eq.inputs[eq.num_consts + index]]
+        inside = [self.outside(eq, self.dep(t.atom)) for t in self.body_terms(atom) or ()]
+        return operands, [*(self.dep(a) for a in operands), *inside]
 
-    def expand(self, eq: ir.Equation, index: int, atom: Atom) -> list[Term] | None:
-        """The terms of one equation's result, or `None` where a sum ends."""
-        match eq:
-            case ir.Scan() if index < eq.num_carry:
-                return self.accumulator(eq, index)
-            case ir.Scan():
-                body = self.inner[eq][0]
-                return self.export(eq, body, body.walk(body.block.outputs[index]), stacked=True)
-            case ir.Remat():
-                body = self.inner[eq][0]
-                return self.export(eq, body, body.walk(body.block.outputs[index]), stacked=False)
-            case ir.Apply():
-                return self.operation(eq, atom)
-        return None
+    def terms(self, roots: Shares) -> list[Term]:
+        """The sum of `roots`, taken apart as far as that gains something; in program order."""
+        self.decide([atom for atom, _ in roots])
+        pending: dict[Var, list[Share]] = {}
+        leaves: dict[Atom, list[Share]] = {}
+        queue: list[tuple[int, int]] = []  # positions of the values that are pending, last equation first
 
-    def operation(self, eq: ir.Apply, atom: Atom) -> list[Term] | None:
-        inputs, identity = eq.inputs, tuple(range(len(atom.shape)))
-        match eq.name:
-            case "add" | "add_any":
-                return [*self.part(inputs[0], atom), *self.part(inputs[1], atom)]
-            case "sub":
-                return [*self.part(inputs[0], atom), *self.part(inputs[1], atom, negative=True)]
-            case "neg":
-                return self.part(inputs[0], atom, negative=True)
-            case "mul" | "div":
-                return self.product(eq, atom)
-            case "copy" | "copy_p":
-                return self.carry_over(inputs[0], identity)
-            case "convert_element_type" if np.issubdtype(inputs[0].dtype, np.floating):
-                return self.carry_over(inputs[0], identity)
-            case "reduce_sum":
-                axes = {int(a) for a in eq.eqn.params["axes"]}
-                return self.carry_over(inputs[0], tuple(d for d in range(len(inputs[0].shape)) if d not in axes))
-            case "squeeze":
-                gone = {int(d) for d in eq.eqn.params["dimensions"]}
-                return self.carry_over(inputs[0], tuple(d for d in range(len(inputs[0].shape)) if d not in gone))
-            case "transpose":
-                return self.carry_over(inputs[0], tuple(int(d) for d in eq.eqn.params["permutation"]))
-            case "reshape":
-                return self.carry_over(inputs[0], None)
-        return None
+        def give(shares: Shares) -> None:
+            for atom, share in shares:
+                if isinstance(atom, Constant) or not self.splits.get(atom):
+                    leaves.setdefault(atom, []).append(share)
+                elif atom in pending:
+                    pending[atom].append(share)
+                else:
+                    pending[atom] = [share]
+                    position, _, index = self.producers[atom]
+                    heapq.heappush(queue, (-position, index))
 
-    def part(self, operand: Atom, whole: Atom, *, negative: bool = False) -> list[Term]:
-        """The terms of a summand of `whole`."""
-        if operand.shape != whole.shape:  # a scalar, added to every element
-            made, (spread,) = ir.inline(lambda x: jnp.broadcast_to(x, whole.shape), operand)
-            self.added_equations += made
-            self.facts.deps[cast(Var, spread)] = self.dep(operand)
-            operand = spread
-        terms = self.walk(operand)
-        if not negative:
-            return terms
-        minus = Factor(Constant(np.asarray(-1, dtype=whole.dtype)))
-        return [replace(t, factors=(*t.factors, minus)) for t in terms]
+        give(roots)
+        while queue:
+            position, index = heapq.heappop(queue)
+            atom = self.block.equations[-position].outputs[index]
+            assert atom is not None
+            for share in self.united(atom, pending.pop(atom)):
+                shares = self.shares(atom, share)
+                if shares is None:
+                    leaves.setdefault(atom, []).append(share)
+                else:
+                    give(shares)
+        found = [Term(a, s) for a, shares in leaves.items() for s in self.united(a, shares)]
+        return found[::-1]
 
-    def product(self, eq: ir.Apply, atom: Atom) -> list[Term] | None:
-        """A product is linear in one operand when no node of interest influences the other."""
-        x, y = eq.inputs
-        if not self.dep(y).nodes & self.nodes and x.shape == atom.shape:
-            return self.scaled(x, y, divides=eq.name == "div")
-        if eq.name == "mul" and not self.dep(x).nodes & self.nodes and y.shape == atom.shape:
-            return self.scaled(y, x, divides=False)
-        return None
-
-    def scaled(self, x: Atom, factor: Atom, *, divides: bool) -> list[Term] | None:
-        terms = []
-        for term in self.walk(x):
-            if term.origin is None and factor.shape:
+    def shares(self, atom: Var, share: Share) -> Shares | None:
+        """What the operands of a value count for, or `None` where the share cannot be handed on."""
+        _, eq, _ = self.producers[atom]
+        if isinstance(eq, ir.Apply):
+            return shares_of_operands(eq, share, self.free, self.compute)
+        shares: Shares = []
+        for outside, own in self.export(atom):
+            if own.origin is None and share.arrays:
                 return None
-            dims = tuple(term.origin[d] for d in range(len(factor.shape))) if term.origin else ()
-            terms.append(replace(term, factors=(*term.factors, Factor(factor, dims, divides))))
-        return terms
+            moved = share.moved(own.origin) if own.origin is not None else replace(share, origin=None)
+            shares.append((outside, replace(moved, dtype=wider(moved.dtype, own.dtype))))
+        return shares
 
-    def carry_over(self, x: Atom, dims: tuple[int, ...] | None) -> list[Term]:
-        """The terms of `x` as terms of a value whose dimension `d` is dimension `dims[d]` of `x`."""
-        return [replace(t, origin=_compose(dims, t.origin)) for t in self.walk(x)]
+    def united(self, atom: Atom, shares: list[Share]) -> Iterator[Share]:
+        """Shares of one value as one share, if their dimensions are told alike."""
+        by_origin: dict[Any, list[Share]] = {}
+        for share in shares:
+            by_origin.setdefault(share.origin, []).append(share)
+        for alike in by_origin.values():
+            yield alike[0] if len(alike) == 1 else self.total(atom, alike)
 
-    # ------------------------------------------------------------------------------------- loops
+    def total(self, atom: Atom, shares: list[Share]) -> Share:
+        """The sum of several shares of one value."""
+        first = shares[0]
+        dtype = functools.reduce(wider, (s.dtype for s in shares))
+        if all(s.factors == first.factors for s in shares):
+            return replace(first, weight=sum(s.weight for s in shares), dtype=dtype)
+        shape = () if not any(s.arrays for s in shares) else atom.shape
+        counts = [len(s.factors) for s in shares]
 
-    def accumulator(self, eq: ir.Scan, index: int) -> list[Term] | None:
-        """A carry that each step only adds to equals its initial value plus the sum of what was added."""
+        def add(*values: jax.Array) -> jax.Array:
+            result, left = jnp.zeros(shape, dtype), iter(values)
+            for share, n in zip(shares, counts, strict=True):
+                one = jnp.full(shape, share.weight, dtype)
+                for f, value in zip(share.factors, (next(left) for _ in range(n)), strict=True):
+                    one = f.times(one, value)
+                result = result + one
+            return result
+
+        factor = Factor(self.compute(add, *(f.atom for s in shares for f in s.factors)), tuple(range(len(shape))))
+        return Share(dtype, 1.0, (factor,), first.origin)
+
+    # ------------------------------------------------------------------------------------- loops and calls
+
+    def body_terms(self, atom: Var) -> list[Term] | None:
+        """The terms, within a body, of a result of a loop or of a rematerialised call; `None` if it is no sum."""
+        if atom not in self.bodies:
+            self.bodies[atom] = self.body_terms_once(atom)
+        return self.bodies[atom]
+
+    def body_terms_once(self, atom: Var) -> list[Term] | None:
+        _, eq, index = self.producers[atom]
+        if not isinstance(eq, (ir.Scan, ir.Remat)):
+            return None
         body = self.inner[eq][0]
-        entering = body.block.inputs[eq.num_consts + index]
-        added = body.summands(body.block.outputs[index], entering)
-        if added is None:
+        last = body.block.outputs[index]
+        roots: list[tuple[Atom, float]] | None = [(last, 1.0)]
+        if isinstance(eq, ir.Scan) and index < eq.num_carry:
+            roots = body.added_to(body.block.inputs[eq.num_consts + index], last)
+        if roots is None:
             return None
-        inside = []
-        for atom, sign in added:
-            minus = (Factor(Constant(np.asarray(-1, dtype=atom.dtype))),) if sign < 0 else ()
-            inside += [replace(t, factors=(*t.factors, *minus)) for t in body.walk(atom)]
-        terms = self.export(eq, body, inside, stacked=True)
-        ndim = len(entering.shape)
-        summed = [replace(t, origin=_compose(tuple(d + 1 for d in range(ndim)), t.origin)) for t in terms]
-        return [*self.walk(eq.inputs[eq.num_consts + index]), *summed]
+        told = tuple(range(len(last.shape)))
+        return body.terms([(a, Share(last.dtype, weight, origin=told)) for a, weight in roots])
 
-    def summands(self, atom: Atom, entering: Var) -> list[tuple[Atom, int]] | None:
-        """What is added to `entering` to get `atom`, with signs; `None` if it is not such a sum."""
-        if atom is entering:
-            return []
-        if isinstance(atom, Constant) or atom not in self.producers:
-            return None
-        eq, _ = self.producers[atom]
-        if not isinstance(eq, ir.Apply) or eq.name not in ("add", "add_any", "sub"):
-            return None
-        x, y = eq.inputs
-        if x.shape != y.shape:
-            return None
-        if (left := self.summands(x, entering)) is not None:
-            return [*left, (y, -1 if eq.name == "sub" else 1)]
-        if eq.name != "sub" and (right := self.summands(y, entering)) is not None:
-            return [*right, (x, 1)]
-        return None
+    def added_to(self, entering: Var, leaving: Atom) -> list[tuple[Atom, float]] | None:
+        """What a step adds to a carry: the result is the initial value plus the sum of it over all steps.
 
-    def export(self, eq: ir.Equation, body: _Splitter, terms: list[Term], *, stacked: bool) -> list[Term]:
-        """Makes terms of a body available outside, as further outputs of the equation that runs it."""
-        length = (eq.length,) if isinstance(eq, ir.Scan) and stacked else ()
-        depth = body.depth if stacked else 0
-        outside = []
-        for term in terms:
-            made, atom, dims = body.materialise(term, keep=term.origin or ())
-            body.added_equations += made
-            body.added.append(atom)
-            out = Var((*length, *atom.shape), atom.dtype)
-            self.exported.setdefault(eq, []).append(out)
-            dep = term.dep.map(moves(dims))
-            origin = None if term.origin is None else tuple(dims[d] for d in term.origin)
-            if stacked:
-                dep = dep.map_all(lambda a: leave_loop(a, depth))
-                origin = None if origin is None else (0, *(d + 1 for d in origin))
-            self.facts.deps[out] = dep
-            outside.append(Term(out, dep, origin))
-        return outside
-
-    @property
-    def depth(self) -> int:
-        """Level of the loop whose body this is."""
-        return self.facts.levels[self.block]
-
-    # ------------------------------------------------------------------------------------- one term
-
-    def materialise(self, term: Term, keep: Sequence[int]) -> tuple[list[ir.Equation], Atom, dict[int, int]]:
-        """Equations for a term times its factors, summed over the dimensions that tell nothing.
-
-        Returns the equations, the result and where the remaining dimensions went.
+        It does not matter what else reads the carry, since what is added is computed in the loop as ever.
         """
-        ndim = len(term.atom.shape)
-        useful = set(keep) | _aligned_dims(term.dep, self.nodes)
+        reached: set[Atom] = {entering}
+        for eq in self.block.equations:
+            if isinstance(eq, ir.Apply) and any(a in reached for a in carried_by(eq)):
+                reached.add(eq.outputs[0])
+        if leaving not in reached:
+            return None
+        found: list[tuple[Atom, float]] = []
+        while leaving is not entering:
+            _, eq, _ = self.producers[leaving]  # type: ignore[index]
+            assert isinstance(eq, ir.Apply)
+            through = next(a for a in carried_by(eq) if a in reached)
+            sign = -1.0 if eq.name == "sub" else 1.0
+            found += [(a, sign) for i, a in enumerate(eq.inputs) if i != eq.inputs.index(through)]
+            leaving = through
+        return found
+
+    def export(self, atom: Var) -> Shares:
+        """The terms of a result of a loop or call as values of this block, told where its dimensions went."""
+        if atom not in self.exports:
+            self.exports[atom] = self.export_once(atom)
+        return self.exports[atom]
+
+    def export_once(self, atom: Var) -> Shares:
+        _, eq, index = self.producers[atom]
+        body, shares = self.inner[eq][0], []
+        carried = eq.num_consts + index if isinstance(eq, ir.Scan) and index < eq.num_carry else None
+        length = (eq.length,) if isinstance(eq, ir.Scan) else ()
+        for term in self.body_terms(atom) or ():
+            own, dims = body.materialise(term, keep=term.share.origin or ())
+            body.added.append(own)
+            out = Var((*length, *own.shape), own.dtype)
+            self.exported.setdefault(eq, []).append(out)
+            self.deps[out] = self.outside(eq, self.dep(term.atom).map(moves(dims)))
+            origin = None
+            if term.share.origin is not None:
+                inside = tuple(dims[d] + len(length) for d in term.share.origin)
+                origin = (0, *inside) if length and carried is None else inside
+            shares.append((out, Share(own.dtype, origin=origin)))
+        if carried is not None:
+            shares.append((eq.inputs[carried], Share(atom.dtype, origin=tuple(range(len(atom.shape))))))
+        return shares
+
+    def outside(self, eq: ir.Equation, dep: Dep) -> Dep:
+        """A dependence inside the body of an equation as seen from outside, stacked if it is a loop."""
+        if not isinstance(eq, ir.Scan):
+            return dep
+        level = self.levels[eq.body]
+        return dep.map_all(lambda a: leave_loop(a, level))
+
+    # ------------------------------------------------------------------------------------- new equations
+
+    def compute(self, fn: Callable, *atoms: Atom) -> Atom:
+        """The value of `fn` of `atoms`, by new equations of this block."""
+        made, (atom,) = ir.inline(fn, *atoms)
+        self.added_equations += made
+        if isinstance(atom, Var):
+            self.deps[atom] = EMPTY  # only factors and finished terms are made here, and nobody asks these again
+        return atom
+
+    def sum(self, atoms: Sequence[Atom]) -> Atom:
+        return atoms[0] if len(atoms) == 1 else self.compute(lambda *values: sum(values[1:], values[0]), *atoms)
+
+    def materialise(self, term: Term, keep: Sequence[int]) -> tuple[Atom, dict[int, int]]:
+        """A term times its factors, summed over the dimensions that tell nothing; and where the others went."""
+        ndim, share = len(term.atom.shape), term.share
+        useful = set(keep) | _aligned_dims(self.dep(term.atom), self.nodes)
         summed = tuple(d for d in range(ndim) if d not in useful)
         dims = {d: i for i, d in enumerate(d for d in range(ndim) if d in useful)}
-        if not summed and not term.factors:
-            return [], term.atom, dims
+        dtype = wider(share.dtype, term.atom.dtype)
+        if not summed and not share.factors and share.weight == 1 and dtype == term.atom.dtype:
+            return term.atom, dims
 
-        def compute(x: jax.Array, *factors: jax.Array) -> jax.Array:
-            for value, factor in zip(factors, term.factors, strict=True):
-                y = _spread(value, factor.dims, ndim)
-                x = x / y if factor.divides else x * y
+        def value(x: jax.Array, *factors: jax.Array) -> jax.Array:
+            x = x.astype(dtype)
+            if share.weight != 1:
+                x = x * jnp.asarray(share.weight, dtype)
+            for factor, y in zip(share.factors, factors, strict=True):
+                x = factor.times(x, y)
             return jnp.sum(x, axis=summed)
 
-        made, (atom,) = ir.inline(compute, term.atom, *(f.atom for f in term.factors))
-        return made, atom, dims
-
-
-def _spread(value: jax.Array, dims: tuple[int, ...], ndim: int) -> jax.Array:
-    order = sorted(range(len(dims)), key=lambda i: dims[i])
-    shape = [1] * ndim
-    for i in order:
-        shape[dims[i]] = value.shape[i]
-    return jnp.transpose(value, order).reshape(shape)
-
-
-def _compose(outer: tuple[int, ...] | None, inner: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    return None if outer is None or inner is None else tuple(inner[d] for d in outer)
+        return self.compute(value, term.atom, *(f.atom for f in share.factors)), dims
 
 
 def _aligned_dims(dep: Dep, nodes: int) -> set[int]:
