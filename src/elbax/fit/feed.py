@@ -137,6 +137,8 @@ class Streamed:
             stacked = self._gather(step, num_steps)
         if isinstance(stacked, BaseException):
             raise stacked
+        if (missing := num_steps - jax.tree.leaves(stacked)[0].shape[0]) > 0:
+            self._gather(step + num_steps - missing, missing)  # raises where the iterator ended
         self._ahead = (step + num_steps, num_steps, self._start(step + num_steps, num_steps))
         return jax.tree.map(jnp.asarray, stacked)
 
@@ -144,8 +146,15 @@ class Streamed:
         """The batch of a step, inside the compiled block."""
         return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, position, keepdims=False), source)
 
-    def _gather(self, step: int, num_steps: int) -> Any:
-        batches = [self.rows(s) for s in range(step, step + num_steps)]
+    def _gather(self, step: int, num_steps: int, *, ahead: bool = False) -> Any:
+        batches = []
+        for s in range(step, step + num_steps):
+            try:
+                batches.append(self.rows(s))
+            except DataError:
+                if not (ahead and batches):
+                    raise
+                break  # the end of an iterator, which only matters if these steps are asked for
         return jax.tree.map(lambda *xs: np.stack(xs), *batches)
 
     def _start(self, step: int, num_steps: int) -> queue.SimpleQueue:
@@ -153,7 +162,7 @@ class Streamed:
 
         def work() -> None:
             try:
-                out.put(self._gather(step, num_steps))
+                out.put(self._gather(step, num_steps, ahead=True))
             except BaseException as error:  # raised again by whoever asks for the block
                 out.put(error)
 
@@ -175,9 +184,11 @@ def mapped_rows(data: Any, batch_size: int, seed: np.ndarray) -> Callable[[int],
         if epoch not in cache:
             cache.clear()
             cache[epoch] = permutation(seed, epoch, num_data)
-        # Sorted, so that the file is read in one direction; the order within a batch does not matter.
-        chosen = np.sort(cache[epoch][position * batch_size : (position + 1) * batch_size])
-        return jax.tree.map(lambda x: np.asarray(x[chosen]), data)
+        chosen = cache[epoch][position * batch_size : (position + 1) * batch_size]
+        # Sorted, so that the file is read in one direction; then back into the order of the epoch.
+        order = np.argsort(chosen)
+        back = np.argsort(order)
+        return jax.tree.map(lambda x: np.asarray(x[chosen[order]])[back], data)
 
     return rows
 

@@ -102,7 +102,7 @@ def fit(
     """
     started = time.perf_counter()
     check_key(key)
-    log_every = _positive("log_every", log_every)
+    log_every, max_steps = _positive("log_every", log_every), _positive("max_steps", max_steps)
     every = _Every(
         log_every,
         _multiple("validate_every", validate_every, log_every, 5),
@@ -130,7 +130,7 @@ def fit(
         validator,
         stopping,
         every,
-        _positive("max_steps", max_steps),
+        max_steps,
         None if checkpoint is None else Checkpoints(Path(checkpoint)),
         on_row,
     )
