@@ -300,6 +300,12 @@ def surrogate(program: Callable, estimators: Estimators = None) -> Callable[...,
     return loss
 
 
+def _is_differentiable(x: Any) -> bool:
+    """Whether a leaf is an array of floats or a float. Equinox's own test fails on some tracers."""
+    dtype = getattr(x, "dtype", None)
+    return isinstance(x, (float, complex)) if dtype is None else jnp.issubdtype(dtype, jnp.inexact)
+
+
 def value_and_grad(
     program: Callable, estimators: Estimators = None, *, argnums: int | Sequence[int] = 0
 ) -> Callable[..., tuple[jax.Array, Any]]:
@@ -322,7 +328,7 @@ def value_and_grad(
             if not -len(args) <= i < len(args):
                 raise ProgramError(f"argnums={argnums}, but the program was called with {len(args)} arguments.")
         chosen = tuple(args[i] for i in positions)
-        differentiable, rest = eqx.partition(chosen, eqx.is_inexact_array_like)
+        differentiable, rest = eqx.partition(chosen, _is_differentiable)
 
         def of_chosen(differentiable: Any) -> jax.Array:
             full = list(args)

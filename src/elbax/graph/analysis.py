@@ -384,8 +384,17 @@ def check_unique_names(block: Block) -> None:
             continue
         kind = ir.Baseline if isinstance(eq, ir.Baseline) else ir.Sample  # samples and costs share one name space
         if (kind, eq.name) in seen:
+            first = seen[kind, eq.name]
+            twice = (
+                ""
+                if first != eq.source
+                else (
+                    " (one line, so it is run twice; JAX also runs twice what stands in a `jax.checkpoint` that the "
+                    "program itself differentiates: keep sites out of that)"
+                )
+            )
             raise ProgramError(
-                f"two sites are called '{eq.name}': {seen[kind, eq.name]} and {eq.source}. Names must be unique in a "
+                f"two sites are called '{eq.name}': {first} and {eq.source}{twice}. Names must be unique in a "
                 "program. If one function states the site several times, wrap each use in "
                 '`with elbax.scope("..."):`; in a loop over layers, use the loop index in the name.'
             )

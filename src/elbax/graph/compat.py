@@ -12,6 +12,7 @@ just it, and loops and branches are emitted again through the public `jax.lax` f
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ import jax.numpy as jnp
 from jax.experimental import io_callback
 from jax.extend import source_info_util
 from jax.extend.core import Literal, Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching, mlir, partial_eval
 
 ShapedArray = jax.core.ShapedArray
 Tracer = jax.core.Tracer
@@ -42,7 +43,6 @@ __all__ = [
     "caller",
     "cond_params",
     "eval_equation",
-    "inner_transformations",
     "keep_user_line",
     "make_primitive",
     "open_jaxpr",
@@ -64,7 +64,11 @@ _LIBRARY = str(Path(__file__).resolve().parents[1])
 
 
 def _folder(module: Any) -> str:
-    return str(Path(module.__file__).resolve().parent)
+    """The folder of a package, with a separator at its end: `.../jax/`, not `.../jaxlike`."""
+    return str(Path(module.__file__).resolve().parent) + os.sep
+
+
+_JAX = _folder(jax)
 
 
 def _skipped_folders() -> tuple[str, ...]:
@@ -73,8 +77,8 @@ def _skipped_folders() -> tuple[str, ...]:
     import numpyro
 
     # Models that come with elbax are clients of it: their lines are shown like a user's.
-    own = [str(p) for p in Path(_LIBRARY).iterdir() if p.is_dir() and p.name != "models"]
-    return (*own, _folder(numpyro), _folder(equinox), _folder(jaxtyping), _folder(jax))
+    own = [str(p) + os.sep for p in Path(_LIBRARY).iterdir() if p.is_dir() and p.name != "models"]
+    return (*own, _folder(numpyro), _folder(equinox), _folder(jaxtyping), _JAX)
 
 
 _SKIPPED = _skipped_folders()
@@ -133,33 +137,28 @@ def keep_user_line(eqn: Any) -> Any:
     return source_info_util.user_context(eqn.source_info.traceback)
 
 
-# Frames of JAX that differentiate, and frames that trace the body of a loop.
-_DIFFERENTIATES = frozenset(
-    {"grad_f", "value_and_grad_f", "jacfun", "_jacfwd", "vjp", "_vjp", "jvp", "_jvp", "linearize", "hvp"}
-)
-_LOOPS = frozenset({"scan", "fori_loop", "while_loop", "map", "associative_scan"})
+# Functions of JAX's `api.py` below which a program is differentiated.
+_DIFFERENTIATES = frozenset({"grad_f", "value_and_grad_f", "jacfun", "vjp", "_vjp", "linearize", "jvp", "_jvp"})
 
 
-def inner_transformations() -> tuple[bool, bool]:
-    """Whether the running call is below a JAX derivative, and whether a loop is traced inside that derivative.
+def _leaves_loop() -> bool:
+    """Whether JAX is about to evaluate an equation of a loop's body outside the loop.
 
-    Looks at the Python stack, from the caller of `elbax.sample` up to the function that elbax itself traces. JAX
-    hoists equations that do not depend on the loop out of a loop that it differentiates, without an error, so this
-    combination has to be found while it is being traced.
+    When JAX differentiates a loop in reverse it moves what does not depend on the loop out of it, without a word. It
+    does so while it evaluates the body, so a frame of the loops' own rules is found on the stack before any frame of
+    the derivative around them. (A derivative inside a loop is harmless: there the order is the other way round.)
     """
-    frame, loop = sys._getframe(1), False
-    jax_folder = _folder(jax)
+    frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if code.co_filename.startswith(jax_folder):
-            if code.co_name in _LOOPS:
-                loop = True
-            elif code.co_name in _DIFFERENTIATES:
-                return True, loop
-        elif code.co_filename.startswith(_LIBRARY) and code.co_name == "_run_program":
-            return False, False
+        if code.co_filename.startswith(_JAX):
+            file = Path(code.co_filename).name
+            if file == "loops.py":
+                return True
+            if file == "api.py" and code.co_name in _DIFFERENTIATES:
+                return False
         frame = frame.f_back
-    return False, False
+    return False
 
 
 def open_jaxpr(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
@@ -259,6 +258,7 @@ def make_primitive(
     abstract: Callable,
     batch: Callable,
     differentiate: Callable,
+    hoist: Callable,
     evaluate: Callable,
     effects: frozenset = frozenset(),
 ) -> Primitive:
@@ -269,6 +269,7 @@ def make_primitive(
         abstract: `(*avals, **params) -> [avals of the results]`.
         batch: `(size, values, dims, **params) -> (results, dims)`; called for every `vmap` around the equation.
         differentiate: called instead of a derivative rule.
+        hoist: `(**params)`; called before JAX moves the equation out of a loop.
         evaluate: called when the equation is run outside an elbax program.
         effects: effects of the equation.
     """
@@ -280,6 +281,13 @@ def make_primitive(
         axis_data.size, values, dims, **params
     )
     ad.primitive_jvps[primitive] = differentiate
+
+    def partial_evaluation(trace: Any, *tracers: Any, **params: Any) -> Any:
+        if all(t.is_known() for t in tracers) and _leaves_loop():
+            hoist(**params)
+        return trace.default_process_primitive(primitive, tracers, params)
+
+    partial_eval.custom_partial_eval_rules[primitive] = partial_evaluation
     mlir.register_lowering(primitive, lambda ctx, *args, **params: evaluate(*args, **params))
     return primitive
 

@@ -364,23 +364,28 @@ def _variable_positions(eqn: Any) -> tuple[int, ...]:
 
 
 _WAY_OUT = {
-    "while": "use lax.scan, or fori_loop with constant bounds, and mask the steps that are not needed",
-    "custom_jvp_call": "move the site out of the function that has the custom derivative and pass its value in",
-    "custom_vjp_call": "move the site out of the function that has the custom derivative and pass its value in",
-    "shard_map": "shard with jax.jit and NamedSharding instead; elbax.fit takes a mesh",
-    "xla_pmap": "use jax.jit with NamedSharding instead of pmap; elbax.fit takes a mesh",
+    "while": "Use lax.scan, or fori_loop with bounds that are Python numbers, and mask the steps that are not needed",
+    "custom_jvp_call": "Move it out of the function that has the custom derivative and pass its value in",
+    "custom_vjp_call": "Move it out of the function that has the custom derivative and pass its value in",
+    "shard_map": "Shard with jax.jit and NamedSharding (elbax.fit takes a mesh), not with shard_map or pmap",
+    "xla_pmap": "Shard with jax.jit and NamedSharding (elbax.fit takes a mesh), not with pmap",
 }
+
+
+def kind_of_site(eq: Equation) -> str:
+    """What to call a site in messages."""
+    return {Sample: "sample site", Observe: "observed site", Cost: "cost", Baseline: "baseline"}[type(eq)]
 
 
 def _refuse_sites(blocks: tuple[Block, ...], construct: str, source: Source) -> None:
     for block in blocks:
         for eq in walk(block):
             if isinstance(eq, SITES):
-                kind = type(eq).__name__.lower()
-                way_out = _WAY_OUT.get(construct, "move the site out of it and pass its value in")
+                way_out = _WAY_OUT.get(construct, "Move it out and pass its value in")
+                line = f" ({source})" if source.line else ""
                 raise ProgramError(
-                    f"{kind} site '{eq.name}' ({eq.source}) stands inside a `{construct}` ({source}), where its "
-                    f"gradient cannot be derived. Instead, {way_out}."
+                    f"{kind_of_site(eq)} '{eq.name}' ({eq.source}) stands inside a `{construct}`{line}, which JAX runs "
+                    f"as a whole, so that elbax can neither draw nor differentiate there. {way_out}."
                 )
 
 

@@ -92,13 +92,6 @@ def _enter(kind: str, name: Any) -> tuple[str, Source]:
             "inside a function that elbax traces: pass the function to `elbax.trace`, `elbax.value_and_grad`, "
             "`elbax.ELBO` or `elbax.fit`."
         )
-    differentiated, in_loop = compat.inner_transformations()
-    if differentiated and in_loop:
-        raise ProgramError(
-            f"{kind} site '{name}' ({source}) stands in a loop that the program itself differentiates with jax.grad "
-            "or a relative. JAX moves draws that do not depend on the loop out of such a loop, so all steps would "
-            "share one draw. Move the site out of the differentiated function and pass its value in."
-        )
     return recorder.record(kind, name, source), source
 
 
@@ -292,11 +285,29 @@ def _observe_batch(size: int, values: Any, dims: Any, *, structure: Structure, *
 
 
 def _no_derivative(kind: str) -> Any:
+    why = (
+        "The derivative of a random choice is what elbax estimates, from outside"
+        if kind == "sample site"
+        else "It would count once in the loss and once in its derivative"
+    )
+
     def rule(primals: Any, tangents: Any, *, name: str, source: Source, **params: Any) -> Any:
         raise ProgramError(
-            f"{kind} site '{name}' ({source}) is differentiated by a jax.grad (or jvp, vjp, hessian) inside the "
-            "program. The derivative of a random choice is what elbax estimates, from outside: differentiate with "
-            "`elbax.value_and_grad(program)`, or keep the site out of the inner function and pass its value in."
+            f"{kind} '{name}' ({source}) is differentiated by a jax.grad (or jvp, vjp, jacobian, hessian) inside the "
+            f"program. {why}: differentiate the whole program with `elbax.value_and_grad`, or keep the site out of the "
+            "inner function and pass its value in."
+        )
+
+    return rule
+
+
+def _no_hoisting(kind: str) -> Any:
+    def rule(*, name: str, source: Source | None = None, **params: Any) -> None:
+        line = f" ({source})" if source else ""
+        raise ProgramError(
+            f"{kind} '{name}'{line} stands in a loop that the program itself differentiates with jax.grad or a "
+            "relative. JAX moves what does not depend on the loop out of such a loop, so all its steps would share "
+            "one. Move it out of the differentiated function and pass its value in."
         )
 
     return rule
@@ -305,7 +316,7 @@ def _no_derivative(kind: str) -> Any:
 def _outside(kind: str) -> Any:
     def rule(*args: Any, name: str, source: Source | None = None, **params: Any) -> Any:
         raise ProgramError(
-            f"{kind} site '{name}' ({source or 'unknown line'}) was run as plain JAX. Run the program through elbax "
+            f"{kind} '{name}'{f' ({source})' if source else ''} was run as plain JAX. Run the program through elbax "
             "(`elbax.trace`, `elbax.value_and_grad`, `elbax.fit`), not through jax.jit or eagerly."
         )
 
@@ -316,14 +327,16 @@ SAMPLE = compat.make_primitive(
     "elbax_sample",
     abstract=_sample_abstract,
     batch=_sample_batch,
-    differentiate=_no_derivative("sample"),
-    evaluate=_outside("sample"),
+    differentiate=_no_derivative("sample site"),
+    hoist=_no_hoisting("sample site"),
+    evaluate=_outside("sample site"),
 )
 COST = compat.make_primitive(
     "elbax_cost",
     abstract=lambda *avals, **params: [],
     batch=_value_batch(lambda: COST),
     differentiate=_no_derivative("cost"),
+    hoist=_no_hoisting("cost"),
     evaluate=_outside("cost"),
     effects=frozenset({compat.IO_EFFECT}),
 )
@@ -331,8 +344,9 @@ OBSERVE = compat.make_primitive(
     "elbax_observe",
     abstract=lambda *avals, **params: [],
     batch=_observe_batch,
-    differentiate=_no_derivative("observed"),
-    evaluate=_outside("observed"),
+    differentiate=_no_derivative("observed site"),
+    hoist=_no_hoisting("observed site"),
+    evaluate=_outside("observed site"),
     effects=frozenset({compat.IO_EFFECT}),
 )
 BASELINE = compat.make_primitive(
@@ -340,6 +354,7 @@ BASELINE = compat.make_primitive(
     abstract=lambda *avals, **params: [],
     batch=_value_batch(lambda: BASELINE),
     differentiate=_no_derivative("baseline"),
+    hoist=_no_hoisting("baseline"),
     evaluate=_outside("baseline"),
     effects=frozenset({compat.IO_EFFECT}),
 )
@@ -348,5 +363,6 @@ SCOPE = compat.make_primitive(
     abstract=lambda *avals, **params: [],
     batch=lambda size, values, dims, **params: (SCOPE.bind(**params), []),
     differentiate=lambda primals, tangents, **params: (SCOPE.bind(**params), []),
+    hoist=_no_hoisting("scope"),
     evaluate=_outside("scope"),
 )

@@ -169,6 +169,14 @@ def _check_nothing_lost(name: str, recorder: Recorder, block: Block) -> None:
         )
 
 
+_NEEDS_NUMBER = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+
+
 @contextmanager
 def _explained(name: str, recorder: Recorder) -> Iterator[None]:
     """Turns JAX's own tracing errors into errors that name the sites."""
@@ -176,27 +184,46 @@ def _explained(name: str, recorder: Recorder) -> Iterator[None]:
         yield
     except ElbaxError:
         raise
-    except jax.errors.ConcretizationTypeError as error:
+    except _NEEDS_NUMBER as error:
         raise ProgramError(_python_control_flow(name, recorder, error)) from error
     except NotImplementedError as error:
-        if "effect" not in str(error) or "vmap" not in str(error):
+        costs = _listed(recorder, "cost", "observe", "baseline")
+        if "ffect" not in str(error) or not costs:
             raise
-        costs = [f"'{site}' ({source})" for kind, site, source in recorder.calls if kind in ("cost", "observe")]
+        if "vmap" not in str(error):
+            raise ProgramError(
+                f"program `{name}`: JAX cannot carry a statement that acts, such as `elbax.cost` or `elbax.observe`, "
+                f"through what stands{_innermost_user_line(error)} ({error}). Return the cost from there and state it "
+                f"outside (costs stated so far: {costs})."
+            ) from error
         raise ProgramError(
-            f"program `{name}`: a cost is stated inside a `cond` or `switch` whose index differs between the lanes of "
-            "a `vmap`. JAX then runs all branches for all lanes, and would count the costs of branches not taken. "
-            f"Return the cost from the branches, and state it outside (costs stated so far: {', '.join(costs)})."
+            f"program `{name}`: a cost is stated inside a `cond` or `switch`{_innermost_user_line(error)} whose index "
+            "differs between the lanes of a `vmap`. JAX then runs all branches for all lanes, and would count the "
+            "costs of branches not taken. Return the cost from the branches, and state it outside (costs stated so "
+            f"far: {costs})."
+        ) from error
+    except ValueError as error:
+        if "out_axes" not in str(error) or not any(kind == "sample" for kind, _, _ in recorder.calls):
+            raise
+        raise ProgramError(
+            f"program `{name}`: a result that differs between the lanes of a `vmap`{_innermost_user_line(error)} is "
+            f"declared to be the same in all of them ({error}). A site draws anew in every lane, also in the `vmap` "
+            "that jax.jacfwd and jax.hessian use: move it out of there and pass its value in, or use out_axes=0 "
+            f"(values drawn so far: {_listed(recorder, 'sample')})."
         ) from error
 
 
+def _listed(recorder: Recorder, *kinds: str) -> str:
+    return ", ".join(f"'{site}' ({source})" for kind, site, source in recorder.calls if kind in kinds)
+
+
 def _python_control_flow(name: str, recorder: Recorder, error: Exception) -> str:
-    sites = [f"'{site}' ({source})" for kind, site, source in recorder.calls if kind == "sample"]
-    line = _innermost_user_line(error)
-    drawn = f"Values drawn before that line: {', '.join(sites)}. " if sites else ""
+    sites = _listed(recorder, "sample")
+    drawn = f"Values drawn before that line: {sites}. " if sites else ""
     return (
-        f"program `{name}` needs the number behind a traced value{line} (Python `if`, `while`, `int()`, or a shape). "
-        f"{drawn}Programs are traced once for all draws: choose with `jnp.where` or `jax.lax.cond`, and loop with "
-        "`jax.lax.scan`."
+        f"program `{name}` needs the number behind a traced value{_innermost_user_line(error)} (Python `if`, `while`, "
+        f"`int()`, `range`, NumPy, an index into a list, or a shape). {drawn}Programs are traced once for all draws: "
+        "choose with `jnp.where` or `jax.lax.cond`, index with `jnp` arrays, and loop with `jax.lax.scan`."
     )
 
 
