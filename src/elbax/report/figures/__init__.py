@@ -1,0 +1,1 @@
+"""Drawings of the facts: plain data in, a Matplotlib figure out."""
