@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from elbax.errors import ProgramError
@@ -129,7 +130,7 @@ def _number_samples(block: Block, start: int) -> dict[str, int]:
 
 
 def _input_dep(v: Var, node: InputNode, index: int) -> Dep:
-    smooth = 1 << index if np.issubdtype(v.dtype, np.inexact) else 0
+    smooth = 1 << index if jnp.issubdtype(v.dtype, jnp.inexact) else 0
     rels: Rels = ()
     if node.batch is not None:
         rels = (Align(0, 1, node.batch) if v.shape and v.shape[0] == node.batch else None,)
@@ -219,7 +220,7 @@ class _Interpreter:
         bit = 1 << self.numbers[eq.name]
         levels = tuple(loop(level, n) for level, n in enumerate(loops))
         lanes = tuple(Align(d, 1, n) for d, n in enumerate(log_prob.shape))
-        smooth = bit if np.issubdtype(value.dtype, np.inexact) else 0
+        smooth = bit if jnp.issubdtype(value.dtype, jnp.inexact) else 0
         itself = Dep((((*levels, *lanes), bit),), direct=bit, smooth=smooth)
         self.facts.samples[eq.name] = SampleFact(
             self.numbers[eq.name],
@@ -350,7 +351,7 @@ def _derivatives(eq: ir.Apply, deps: list[Dep]) -> list[Dep]:
 def _never_finite(atom: Atom) -> bool:
     if not isinstance(atom, Constant) or isinstance(atom.value, compat.Tracer):
         return False
-    return np.issubdtype(atom.dtype, np.floating) and not bool(np.isfinite(np.asarray(atom.value)).any())
+    return jnp.issubdtype(atom.dtype, jnp.floating) and not bool(np.isfinite(np.asarray(atom.value)).any())
 
 
 def _after(eq: ir.Apply, out: Var | None, dep: Dep) -> Dep:
@@ -359,7 +360,7 @@ def _after(eq: ir.Apply, out: Var | None, dep: Dep) -> Dep:
         return dep.constant()
     if eq.name == "is_finite":
         return dep.guard()
-    if eq.name in FLAT or (out is not None and not np.issubdtype(out.dtype, np.inexact)):
+    if eq.name in FLAT or (out is not None and not jnp.issubdtype(out.dtype, jnp.inexact)):
         return dep.piecewise_constant()
     if eq.name == "rem":
         return Dep(dep.groups, dep.direct, dep.smooth, dep.cut | dep.smooth)

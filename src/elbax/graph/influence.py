@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from elbax.graph.relations import INF, Align, Rels
 
@@ -32,7 +33,8 @@ def usable(rels: Rels) -> Rels:
 
 
 def _overlap(a: Align, b: Align) -> bool:
-    return a.inner == b.inner or (a.inner < b.inner * b.size and b.inner < a.inner * a.size)
+    """Whether two factors of one dimension are not nested in each other."""
+    return a.inner % max(b.inner * b.size, 1) != 0 and b.inner % max(a.inner * a.size, 1) != 0
 
 
 def credit_shape(rels: Rels, shape: Sequence[int]) -> tuple[int, ...]:
@@ -52,6 +54,8 @@ def credit(c: jax.Array, rels: Rels, shape: Sequence[int]) -> jax.Array:
         The credit; the node's axes, of size one where the relation is mixed.
     """
     rels = usable(rels)
+    if c.size == 0:
+        return jnp.zeros(credit_shape(rels, shape), c.dtype)
     pieces, positions = _factored(c.shape, rels)
     axes = [positions[a.dim, a.inner] for a in rels if a is not None]
     others = tuple(d for d in range(len(pieces)) if d not in axes)
@@ -108,8 +112,16 @@ def _credit_along(c: jax.Array, axis: int, n: int, low: float, high: float) -> j
         return _at(jnp.cumsum(c, axis=axis), axis, n, -int(low), before=0, after="last")
     if low == -INF:  # all i from j - high on
         return _at(jax.lax.cumsum(c, axis=axis, reverse=True), axis, n, -int(high), before="first", after=0)
-    shifts = [_at(c, axis, n, -s, before=0, after=0) for s in range(int(low), int(high) + 1)]
-    return sum(shifts[1:], shifts[0])
+    # Beyond m - 1 steps before, and n - 1 after, there is nothing.
+    low, high = max(int(low), 1 - m), min(int(high), n - 1)
+    if low > high:
+        return jnp.zeros((*c.shape[:axis], n, *c.shape[axis + 1 :]), c.dtype)
+    zero, padding, window = np.zeros((), c.dtype), [(0, 0, 0)] * c.ndim, [1] * c.ndim
+    padding[axis], window[axis] = (high, n - m - low, 0), high - low + 1
+    padded = jax.lax.pad(c, zero, padding)
+    if low == high:
+        return padded
+    return jax.lax.reduce_window(padded, zero, jax.lax.add, window, [1] * c.ndim, "VALID")
 
 
 def _at(c: jax.Array, axis: int, n: int, offset: int, before: int | str, after: int | str) -> jax.Array:
@@ -117,8 +129,6 @@ def _at(c: jax.Array, axis: int, n: int, offset: int, before: int | str, after: 
     m = c.shape[axis]
     if offset == 0 and n == m:
         return c
-    if m == 0:
-        return jnp.zeros((*c.shape[:axis], n, *c.shape[axis + 1 :]), c.dtype)
     index = jnp.arange(n) + offset
     taken = jnp.take(c, jnp.clip(index, 0, m - 1), axis=axis)
     shape = [1] * c.ndim
