@@ -91,7 +91,7 @@ class TestFullDisk:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(RunError, match="No space left on device.*Nothing that was saved before is lost"):
+        with pytest.raises(RunError, match=r"No space left on device.*Nothing that was saved before is lost"):
             write_checkpoint(path, TREE, {"step": 2})
         assert path.read_bytes() == before
         assert [p.name for p in tmp_path.iterdir()] == ["a.ckpt"]

@@ -19,7 +19,7 @@ import elbax
 from tests.fit.test_fit import NEVER, data, pair
 
 f = elbax.fit(*pair(), data(), key=jr.key(0), batch_size=50, valid=data(60), stopping=NEVER, max_steps=6000,
-              log_every=50, validate_every=100, checkpoint_every=50, checkpoint=sys.argv[1], resume=True, progress=False)
+              log_every=50, validate_every=100, checkpoint_every=50, checkpoint=sys.argv[1], resume=True)
 print(f.outcome.value, flush=True)
 if f.outcome is elbax.Outcome.MAX_STEPS:
     np.savez(sys.argv[2], *[np.asarray(x) for x in jax.tree.leaves(eqx.filter(f.bound, eqx.is_array))],

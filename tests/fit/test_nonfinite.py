@@ -74,7 +74,7 @@ def test_later_step_and_last_good_state(tmp_path):
     with pytest.raises(NonFiniteError, match="The last good state") as caught:
         run(model, optimizer=optax.sgd(0.001), checkpoint=tmp_path, max_steps=1200)
     # The derivative of the loss is 1 per datum: w falls by 0.001 per step from 1.
-    fitted = caught.value.fit
+    fitted = caught.value.fit  # type: ignore[attr-defined]
     step = int(str(caught.value).split("step ")[1].split(":")[0])
     assert 995 <= step <= 1001
     assert fitted.outcome is elbax.Outcome.NON_FINITE

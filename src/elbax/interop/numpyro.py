@@ -42,10 +42,10 @@ class NumPyroProgram(eqx.Module):
     fn: Callable = eqx.field(static=True)
     _constraints: dict[str, Any] = eqx.field(static=True, repr=False)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs the function with its statements as elbax sites."""
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Runs the function with its statements as elbax sites; what it returns is no cost and is left out."""
         with _ToElbax(self.constrained()):
-            return self.fn(*args, **kwargs)
+            self.fn(*args, **kwargs)
 
     def constrained(self) -> dict[str, Any]:
         """The parameters in their own space, for `numpyro.infer.Predictive` and the like."""
