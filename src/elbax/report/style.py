@@ -34,7 +34,7 @@ padding:.7rem 1rem;margin:1.2rem 0;max-width:none}
 .good{border-color:var(--green)}.notice{border-color:var(--orange)}.bad{border-color:var(--red)}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,10rem),1fr));gap:.8rem;margin:1.2rem 0;
 padding:0;list-style:none;max-width:none}
-.cards li{border:1px solid var(--line);border-radius:.5rem;padding:.7rem .85rem;margin:0}
+.cards li{border:1px solid var(--line);border-radius:.5rem;padding:.7rem .85rem;margin:0;max-width:24rem}
 .cards .name{font-weight:600;font-size:.9rem}
 .cards .value{font-size:clamp(1.3rem,3.4vw,1.65rem);line-height:1.25;
 font-variant-numeric:tabular-nums;white-space:nowrap}

@@ -72,7 +72,7 @@ def ordered(summary: LatentSummary, num_data: int) -> Units:
     else:
         names = tuple(", ".join(map(str, i)) or "0" for i in np.ndindex(kl.shape))
         kl, variance = kl.ravel(), variance.ravel()
-    order = np.argsort(-kl, kind="stable")
+    order = np.argsort(np.where(np.isnan(kl), np.inf, -kl), kind="stable")
     return Units(
         summary.name,
         tuple(names[i] for i in order),

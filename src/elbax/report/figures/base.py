@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from elbax.report.palette import LIGHT
 
-__all__ = ["WIDTH", "finished", "new_figure", "png", "steps_axis", "styled", "svg"]
+__all__ = ["WIDTH", "drawable", "finished", "new_figure", "png", "steps_axis", "styled", "svg"]
 
 WIDTH = 5.0  # inches, 360 points
 POINTS = 72.0
@@ -84,6 +85,12 @@ def finished(figure: Figure) -> Figure:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
+
+
+def drawable(values: Any) -> np.ndarray:
+    """Numbers without infinities, which no axis can show: they become NaN, which leaves a gap."""
+    values = np.asarray(values, float)
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def steps_axis(axes: Axes) -> None:

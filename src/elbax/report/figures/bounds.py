@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from elbax.report.facts.curves import Curves
-from elbax.report.figures.base import finished, new_figure, steps_axis, styled
+from elbax.report.figures.base import drawable, finished, new_figure, steps_axis, styled
 from elbax.report.palette import LIGHT
 
 __all__ = ["axis_floor", "bounds"]
@@ -25,13 +25,11 @@ def bounds(curves: Curves) -> Figure:
     with styled():
         figure = new_figure(3.1)
         axes = figure.add_subplot()
-        spread = BAND * np.nan_to_num(curves.std_error)
-        axes.fill_between(
-            curves.steps, curves.bound - spread, curves.bound + spread, color=LIGHT["blue"], alpha=0.22, linewidth=0
-        )
-        axes.plot(curves.steps, curves.bound, color=LIGHT["blue"], label="training, ± 2 s.e.")
+        bound, spread = drawable(curves.bound), BAND * np.nan_to_num(drawable(curves.std_error))
+        axes.fill_between(curves.steps, bound - spread, bound + spread, color=LIGHT["blue"], alpha=0.22, linewidth=0)
+        axes.plot(curves.steps, bound, color=LIGHT["blue"], label="training, ± 2 s.e.")
         if len(curves.valid_steps):
-            draw_validation(axes, curves.valid_steps, curves.valid_bound, curves.best_step)
+            draw_validation(axes, curves.valid_steps, drawable(curves.valid_bound), curves.best_step)
         limit_below(axes, axis_floor(curves))
         axes.set_ylabel("bound, nats per datum")
         steps_axis(axes)

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from elbax.report.facts.images import Interpolations, PriorSamples, Reconstructions, Traversals
-from elbax.report.figures.base import POINTS, WIDTH, styled
+from elbax.report.figures.base import POINTS, WIDTH, drawable, styled
 from elbax.report.numbers import signed
 from elbax.report.palette import LIGHT
 
@@ -74,13 +74,15 @@ def traversals(images: Traversals) -> Figure:
 
     A mark below each row shows where the datum's own code lies.
     """
-    labels = [f"unit {name}\n{kl:.2f} nats" for name, kl in zip(images.units, images.kl, strict=True)]
+    labels = [f"unit {name}\n{signed(float(kl), 2)} nats" for name, kl in zip(images.units, images.kl, strict=True)]
     columns = [deviation_text(d) if i % 2 == 0 else "" for i, d in enumerate(images.deviations)]
     wide = frozenset(range(len(labels)))
     figure, axes, (xs, ys) = draw(Sheet(images.means, labels, columns, wide_after_rows=wide, label_width=52.0))
     first, last = images.deviations[0], images.deviations[-1]
     with styled():
-        for y, own in zip(ys, images.own, strict=True):
+        for y, own in zip(ys, drawable(images.own), strict=True):
+            if np.isnan(own):
+                continue
             x, foot = np.interp(own, (first, last), (xs[0], xs[-1])), y + images.means.shape[2] / 2
             axes.annotate(
                 "▲", (x, foot), (0, -1), textcoords="offset points", ha="center", va="top", fontsize=5.5,

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from elbax.report.facts.units import Units
-from elbax.report.figures.base import finished, new_figure, styled
+from elbax.report.figures.base import drawable, finished, new_figure, styled
 from elbax.report.palette import LIGHT
 
 __all__ = ["units_figure"]
@@ -27,10 +27,10 @@ def units_figure(units: Units) -> Figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         rank = np.arange(1, len(units.kl) + 1)
         colours = [LIGHT["blue"] if active else LIGHT["faint"] for active in units.active]
-        upper.bar(rank, units.kl, color=colours, width=0.8)
+        upper.bar(rank, np.nan_to_num(drawable(units.kl)), color=colours, width=0.8)
         upper.axhline(0.0, color=LIGHT["edge"], linewidth=0.8)
         upper.set_title("KL to the prior, nats per datum", loc="left")
-        lower.scatter(rank, np.maximum(units.mean_variance, SMALLEST), c=colours, s=14)
+        lower.scatter(rank, np.maximum(drawable(units.mean_variance), SMALLEST), c=colours, s=14)
         lower.axhline(units.threshold, color=LIGHT["orange"], linewidth=1.2, linestyle=(0, (4, 2)))
         lower.set_title(f"variance of the posterior mean over data; active above {units.threshold:g}", loc="left")
         lower.set_yscale("log")

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from elbax.report.facts.curves import Curves, Part
-from elbax.report.figures.base import finished, new_figure, steps_axis, styled
+from elbax.report.figures.base import drawable, finished, new_figure, steps_axis, styled
 from elbax.report.palette import LIGHT
 
 __all__ = ["axis_range", "parts"]
@@ -34,11 +34,11 @@ def parts(curves: Curves) -> Figure:
 
 def draw_part(axes: Axes, curves: Curves, part: Part) -> None:
     """One part."""
-    axes.plot(curves.steps, part.training, color=LIGHT["blue"], label="training")
+    axes.plot(curves.steps, drawable(part.training), color=LIGHT["blue"], label="training")
     if part.validation is not None and len(curves.valid_steps):
         axes.plot(
-            curves.valid_steps, part.validation, color=LIGHT["orange"], marker="o", markersize=3.6, linewidth=1.2,
-            linestyle=(0, (4, 2)), label="validation",
+            curves.valid_steps, drawable(part.validation), color=LIGHT["orange"], marker="o", markersize=3.6,
+            linewidth=1.2, linestyle=(0, (4, 2)), label="validation",
         )  # fmt: skip
     limits = axis_range(curves, part)
     if limits is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from elbax.diagnose.estimate import Estimate
 from elbax.report.content import Content
 from elbax.report.markup import Html, join, tag
-from elbax.report.numbers import count, duration, with_error
+from elbax.report.numbers import count, duration, signed, with_error
 
 __all__ = ["header", "heading"]
 
@@ -86,7 +86,7 @@ def unit_cards(content: Content) -> list[Html]:
                 tag("div", "Active units of ", units.site, class_="name"),
                 tag("div", count(units.num_active), tag("span", f" of {count(len(units.kl))}", class_="error"),
                     class_="value"),
-                tag("div", f"KL to the prior {units.total:.2f} nats per datum", class_="unit"),
+                tag("div", f"KL to the prior {signed(units.total, 2)} nats per datum", class_="unit"),
                 tag("div", "A unit is active if the data move its posterior mean.", class_="about"),
             )
         )  # fmt: skip

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from elbax.report.content import Content
 from elbax.report.facts.curves import TRANSIENT, Curves
+from elbax.report.figures.base import drawable
 from elbax.report.figures.bounds import axis_floor, bounds
 from elbax.report.figures.parts import parts
 from elbax.report.markup import join, tag
@@ -76,7 +79,7 @@ def left_out(curves: Curves) -> str:
     if not below:
         return "The axis shows every block."
     blocks = f"{count(below)} of {count(len(curves.steps))} blocks"
-    lowest = signed(float(min(curves.bound)), 2)
+    lowest = signed(float(np.nanmin(drawable(curves.bound))), 2)
     return (
         f"The axis is fitted to what follows the first {TRANSIENT:.0%} of training and leaves out {blocks}, the lowest "
         f"at {lowest}."
@@ -85,7 +88,7 @@ def left_out(curves: Curves) -> str:
 
 def parts_picture(curves: Curves) -> Picture:
     """The parts of the bound over steps."""
-    names = "; ".join(f"{p.title}, at the end {p.training[-1]:.2f}" for p in curves.parts)
+    names = "; ".join(f"{p.title}, at the end {signed(p.training[-1], 2)}" for p in curves.parts)
     return picture(
         "parts",
         parts(curves),
