@@ -1,3 +1,6 @@
+# Fields of recipes are found by name.
+# pyright: reportAttributeAccessIssue=false
+
 import dataclasses
 
 import pytest
@@ -5,6 +8,14 @@ import pytest
 from elbax.errors import ConfigError
 from elbax.models.recipes import RECIPES, VAERecipe, recipe_class
 from elbax.models.targets import load_object, recipe_of
+
+
+@pytest.mark.parametrize("form", ["analytic", "sampled", "stick"])
+def test_forms_of_the_elbo(form):
+    recipe = VAERecipe(form=form)
+    assert (recipe.estimators() is not None) == (form == "stick")
+    with pytest.raises(ConfigError, match="form=stick is for one particle"):
+        VAERecipe(form="stick", num_particles=2)
 
 
 def test_settings_are_parsed_into_their_types():

@@ -9,7 +9,7 @@ from elbax.models.vae import make_vae
 
 def test_output_starts_at_the_mean_image():
     mean = jnp.linspace(0.0, 1.0, 6)
-    model, _ = make_vae(6, hidden=(4,), num_latents=2, mean_image=mean, key=jr.key(0))
+    model, _ = make_vae(6, hidden=(4,), num_latents=2, output_mean=mean, key=jr.key(0))
     bias = jax.nn.sigmoid(model.decoder.biases[-1])
     np.testing.assert_allclose(bias, jnp.clip(mean, 1e-3, 1 - 1e-3), rtol=1e-4)
 

@@ -94,6 +94,10 @@ class Recipe:
         """What is maximised."""
         raise NotImplementedError
 
+    def estimators(self) -> Any:
+        """The gradient estimators of the sites, `None` for the rule."""
+        return None
+
     def prepared(self, data: Any) -> Any:
         """The data set as it is kept on the device."""
         return data

@@ -37,24 +37,35 @@ class VAERecipe(Recipe):
     activation: str = option("tanh", "of the hidden layers", lambda v: v in ACTIVATIONS, " or ".join(ACTIVATIONS))
     output_bias: bool = option(default=True, about="whether the output starts at the mean image")
     binarisation: str = option("dynamic", "dynamic, fixed[:SEED], threshold[:AT] or none (grey values as they are)")
-    analytic_kl: bool = option(
-        default=True, about="whether the KL to the prior is taken in closed form (with one particle)"
+    center: bool = option(default=True, about="whether the encoder sees images less the mean image")
+    form: str = option(
+        "analytic",
+        "of the ELBO: analytic (KL in closed form), sampled, or stick (sampled, sticking the landing)",
+        lambda v: v in ("analytic", "sampled", "stick"),
+        "analytic, sampled or stick",
     )
 
     def __post_init__(self) -> None:
-        """Checks every field."""
+        """Checks every field.
+
+        Raises:
+            ConfigError: also for a form that several particles do not have.
+        """
         super().__post_init__()
+        if self.num_particles > 1 and self.form == "stick":
+            raise ConfigError("form=stick is for one particle; with several, the term that it leaves out matters.")
         object.__setattr__(self, "binarisation", str(binarisation(self.binarisation)))
 
     def build(self, data: Dataset, key: jax.Array) -> tuple[VAEModel, VAEGuide]:
         """Networks for images of the size of the data."""
-        mean = data.intensity(data.train[:10_000]).mean(0) if self.output_bias else None
+        mean = data.intensity(data.train[:10_000]).mean(0)
         return make_vae(
             data.num_pixels,
             hidden=self.hidden,
             num_latents=self.num_latents,
             activation=self.activation,
-            mean_image=mean,
+            output_mean=mean if self.output_bias else None,
+            input_mean=mean if self.center else None,
             key=key,
         )
 
@@ -62,7 +73,11 @@ class VAERecipe(Recipe):
         """The ELBO, or the importance-weighted bound for several particles."""
         if self.num_particles > 1:
             return elbax.IWAE(model, guide, num_particles=self.num_particles, num_samples=self.num_samples)
-        return elbax.ELBO(model, guide, num_samples=self.num_samples, analytic_kl=self.analytic_kl)
+        return elbax.ELBO(model, guide, num_samples=self.num_samples, analytic_kl=self.form == "analytic")
+
+    def estimators(self) -> elbax.Estimator | None:
+        """Pathwise by rule; sticking the landing if asked for."""
+        return elbax.Pathwise(stick=True) if self.form == "stick" else None
 
     def prepared(self, data: Dataset) -> Dataset:
         """The data set after what is done once (a fixed binarisation)."""

@@ -46,6 +46,7 @@ class VAEGuide(eqx.Module):
     """The inference half: the encoder. A program, called with a batch of binary images."""
 
     encoder: MLP
+    mean: Float[Array, " pixels"]
     num_latents: int = eqx.field(static=True)
 
     def __call__(self, x: Float[Array, "data pixels"]) -> None:
@@ -55,7 +56,8 @@ class VAEGuide(eqx.Module):
 
     def encode(self, x: Float[Array, "... pixels"]) -> tuple[Float[Array, "... latents"], Float[Array, "... latents"]]:
         """Mean and standard deviation of q(z | x)."""
-        out = self.encoder(x)
+        # Part of the data, not of the parameters: no gradient, so no optimiser moves it.
+        out = self.encoder(x - jax.lax.stop_gradient(self.mean))
         return out[..., : self.num_latents], jnp.exp(out[..., self.num_latents :])
 
 
@@ -65,7 +67,8 @@ def make_vae(
     hidden: Sequence[int] = (200, 200),
     num_latents: int = 50,
     activation: str = "tanh",
-    mean_image: Float[Array, " pixels"] | None = None,
+    output_mean: Float[Array, " pixels"] | None = None,
+    input_mean: Float[Array, " pixels"] | None = None,
     key: jax.Array,
 ) -> tuple[VAEModel, VAEGuide]:
     """A model and its guide.
@@ -75,14 +78,16 @@ def make_vae(
         hidden: sizes of the hidden layers of the encoder; the decoder has them in reverse.
         num_latents: size of `z`.
         activation: name of the activation, see `elbax.models.networks.ACTIVATIONS`.
-        mean_image: mean of the training images, in [0, 1]; the output bias then starts at its logit, which saves the
+        output_mean: mean of the training images, in [0, 1]; the output bias then starts at its logit, which saves the
             first epochs and avoids latents that die early.
+        input_mean: mean of the training images, subtracted from what the encoder sees, which speeds training up.
         key: random key for the weights.
     """
     model_key, guide_key = jr.split(key)
     decoder = MLP([num_latents, *reversed(hidden), num_pixels], activation, key=model_key)
     encoder = MLP([num_pixels, *hidden, 2 * num_latents], activation, key=guide_key)
-    if mean_image is not None:
-        mean = jnp.clip(jnp.asarray(mean_image, jnp.float32), 1e-3, 1 - 1e-3)
+    if output_mean is not None:
+        mean = jnp.clip(jnp.asarray(output_mean, jnp.float32), 1e-3, 1 - 1e-3)
         decoder = eqx.tree_at(lambda d: d.biases[-1], decoder, jnp.log(mean) - jnp.log1p(-mean))
-    return VAEModel(decoder, num_latents), VAEGuide(encoder, num_latents)
+    center = jnp.zeros(num_pixels) if input_mean is None else jnp.asarray(input_mean, jnp.float32)
+    return VAEModel(decoder, num_latents), VAEGuide(encoder, center, num_latents)
