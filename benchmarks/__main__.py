@@ -1,0 +1,18 @@
+"""Runs all benchmarks, or those named on the command line."""
+
+import importlib
+import sys
+
+ALL = ("separation_variance", "trace_time", "surrogate_overhead", "vae_step")
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or ALL
+    for name in chosen:
+        if name not in ALL:
+            sys.exit(f"there is no benchmark '{name}'; there are {', '.join(ALL)}")
+        importlib.import_module(f"benchmarks.{name}").main()
+
+
+if __name__ == "__main__":
+    main()
