@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["Html", "escape", "join", "table", "tag"]
+__all__ = ["Html", "allowed", "escape", "join", "table", "tag"]
 
 VOID = frozenset({"meta", "br", "hr", "img", "link", "wbr", "col"})
-# Characters that HTML does not allow, and halves of surrogate pairs, which cannot be encoded.
+# Characters that HTML and XML do not allow, and halves of surrogate pairs, which cannot be encoded.
 NOT_ALLOWED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 NAME = re.compile("[A-Za-z][A-Za-z0-9:-]*")
 
@@ -31,7 +31,12 @@ def escape(value: Any) -> Html:
     """Text as markup, for content and for attributes in double quotes; markup stays as it is."""
     if isinstance(value, Html):
         return value
-    return Html(html.escape(NOT_ALLOWED.sub("\ufffd", str(value)), quote=True))
+    return Html(html.escape(allowed(str(value)), quote=True))
+
+
+def allowed(text: str) -> str:
+    """Text without the characters that neither HTML nor XML can hold."""
+    return NOT_ALLOWED.sub("\ufffd", text)
 
 
 def join(children: Iterable[Any], separator: str = "") -> Html:

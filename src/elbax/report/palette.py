@@ -30,7 +30,7 @@ COLOURS = {
 
 LIGHT = {name: light for name, (light, _) in COLOURS.items()}
 _BY_VALUE = {light: f"var(--{name})" for name, light in LIGHT.items()} | {"#fff": "var(--paper)"}
-_HEX = re.compile(r"#[0-9a-fA-F]{6}\b|#fff\b")
+_HEX = re.compile(r"#[0-9a-f]{6}\b|#fff\b", re.IGNORECASE)
 
 
 def css_variables(*, dark: bool) -> str:

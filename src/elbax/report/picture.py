@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from elbax.report.figures.base import png, svg
-from elbax.report.markup import Html, escape, tag
+from elbax.report.markup import Html, allowed, escape, tag
 from elbax.report.palette import themed
 
 __all__ = ["Picture", "inline_svg", "picture"]
 
 _STYLE = re.compile(r'<defs>\s*<style type="text/css">[^<]*</style>\s*</defs>')
 _FONT = re.compile(r"font-family: [^;\"]*;? ?")
-_ID = re.compile(r'\bid="([^"]*)"|url\(#([^)]*)\)|href="#([^"]*)"')
+_ID = re.compile(r'\bid="|\burl\(#|href="#')
 _ROOT = re.compile(r"<svg\b[^>]*>")
 _VIEW = re.compile(r'viewBox="([^"]*)"')
 
@@ -52,7 +52,7 @@ class Picture:
 
 def picture(name: str, figure: Figure, alt: str, caption: Html) -> Picture:
     """A Matplotlib figure as a picture."""
-    return Picture(name, svg(figure), png(figure), alt, caption)
+    return Picture(name, allowed(svg(figure)), png(figure), alt, caption)
 
 
 def inline_svg(drawing: str, prefix: str, alt: str) -> Html:
@@ -75,5 +75,5 @@ def inline_svg(drawing: str, prefix: str, alt: str) -> Html:
         aria_label=alt,
     ).removesuffix("</svg>")
     body = _FONT.sub("", _STYLE.sub("", drawing[root.end() :]))
-    body = _ID.sub(lambda m: m[0].replace(m[1] or m[2] or m[3], f"{escape(prefix)}-{m[1] or m[2] or m[3]}"), body)
+    body = _ID.sub(lambda m: f"{m[0]}{escape(prefix)}-", body)
     return themed(start + body)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,7 +69,9 @@ STYLE: dict[str, Any] = {
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
     """The style of all figures; the reader's own Matplotlib settings play no part."""
-    with mpl.rc_context():
+    with mpl.rc_context(), warnings.catch_warnings():
+        # Names may be in any script: the SVG keeps them as text, only the PNG shows a box for what the font lacks.
+        warnings.filterwarnings("ignore", message="(?s)Glyph .* missing from font")
         mpl.rcdefaults()
         for name, value in STYLE.items():
             mpl.rcParams[name] = value  # type: ignore[index]  # pyright knows names only as literals

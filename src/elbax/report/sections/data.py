@@ -31,6 +31,6 @@ def data_section(content: Content) -> Section | None:
 
 def levels(num_levels: int | None) -> str:
     """How fine the grey levels are."""
-    return (
-        "" if num_levels is None else f", levels 0 to {count(num_levels)}" if num_levels > 1 else ", levels in [0, 1]"
-    )
+    if num_levels is None:
+        return ""
+    return f", grey levels 0 to {count(num_levels)}" if num_levels > 1 else ", values in [0, 1]"

@@ -6,7 +6,7 @@ import re
 
 from elbax.report.content import Content
 from elbax.report.facts.graphs import GraphFacts, Mixed, NodePlan
-from elbax.report.markup import Html, join, table, tag
+from elbax.report.markup import Html, allowed, join, table, tag
 from elbax.report.numbers import count
 from elbax.report.picture import Picture
 from elbax.report.sections.base import Section
@@ -36,7 +36,7 @@ def graph_picture(bound: str, graph: GraphFacts) -> Picture:
     width = re.search(r'width="([0-9.]+)"', graph.svg)
     return Picture(
         "graph",
-        graph.svg,
+        allowed(graph.svg),
         None,
         f"Stochastic computation graph of {bound}: stochastic nodes {nodes}; costs "
         f"{', '.join(t.name for t in graph.terms)}.",

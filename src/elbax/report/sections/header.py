@@ -52,9 +52,7 @@ def outcome(content: Content) -> Html:
         )
     headline = tag("strong", status.headline)
     after = f" after {count(status.steps)} steps" if status.steps else ""
-    return tag(
-        "div", headline, after, tag("p", status.advice), described, class_=f"outcome {status.tone}", role="status"
-    )  # fmt: skip
+    return tag("div", headline, after, tag("p", status.advice), described, class_=f"outcome {status.tone}")
 
 
 def cards(content: Content) -> Html | None:

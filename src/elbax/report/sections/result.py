@@ -38,7 +38,7 @@ def figures_table(content: Content, scores: Scores) -> Html:
         step = f", step {count(scores.step)}" if scores.step is not None else ""
         value = tag("data", signed(scores.validation, 2), value=repr(scores.validation))
         rows.append(("Validation", objective, tag("span", value, class_="num"), f"{about}{step}"))
-    on_test = f"{tested(content, scores)}, {count(scores.num_particles)} draws each"
+    on_test = f"{evaluated_data(content, scores)}, {count(scores.num_particles)} draws each"
     rows += [
         ("Test", "ELBO", in_both_units(scores.elbo, scores.elbo_bits), on_test),
         ("Test", iwae_name(scores), in_both_units(scores.iwae, scores.iwae_bits), on_test),
@@ -66,7 +66,7 @@ def iwae_name(scores: Scores) -> str:
     return f"IWAE, {count(scores.num_particles)} particles"
 
 
-def tested(content: Content, scores: Scores) -> str:
+def evaluated_data(content: Content, scores: Scores) -> str:
     """Which test data were evaluated."""
     number, evaluated = content.data.sizes.get("test"), count(scores.num_data)
     if number is None:
