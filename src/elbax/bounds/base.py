@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,9 @@ class Bound(eqx.Module):
     @property
     def __signature__(self) -> inspect.Signature:
         """The arguments are those of the guide, so that graphs show the names of the data."""
+        if isinstance(self.guide, (eqx.Partial, jax.tree_util.Partial)):
+            bound = functools.partial(self.guide.func, *self.guide.args, **self.guide.keywords)
+            return inspect.signature(bound)
         return inspect.signature(self.guide)
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, jax.Array] | None:
