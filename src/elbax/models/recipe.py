@@ -58,7 +58,7 @@ class Recipe:
         "constant or cosine",
     )
     clip_norm: float = option(0.0, "largest norm of a gradient; 0 does not clip", lambda v: v >= 0, "0 or more")
-    max_steps: int = option(20_000, "upper limit on steps", positive, "at least 1")
+    max_steps: int = option(100_000, "upper limit on steps", positive, "at least 1")
     early_stopping: bool = option(default=True, about="whether to stop when the bound no longer improves")
     num_samples: int = option(1, "draws averaged outside the logarithm", positive, "at least 1")
     num_particles: int = option(1, "draws inside the logarithm (IWAE); 1 is the ELBO", positive, "at least 1")

@@ -77,7 +77,8 @@ class RunFolder:
         """
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise RunError(
-                f"'{self.path}' exists already. Choose another --out, continue the run in it with --resume, or remove it."
+                f"'{self.path}' exists already. Choose another --out, continue the run in it with --resume, or "
+                "remove it."
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
