@@ -7,33 +7,30 @@ the same ones and ends bit-identical to one that was not.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from elbax.bounds.base import Bound
 from elbax.bounds.elbo import ELBO
-from elbax.errors import ConfigError, DataError, NonFiniteError, RunError
+from elbax.errors import ConfigError, DataError
 from elbax.estimators.choose import Estimators
 from elbax.estimators.surrogate import check_key
 from elbax.fit.checkpoint import Checkpoints
-from elbax.fit.feed import Feed, make_feed
+from elbax.fit.feed import make_feed
 from elbax.fit.interrupt import watch_interrupts
-from elbax.fit.nonfinite import find_non_finite
+from elbax.fit.loop import Every, Loop, Progress
 from elbax.fit.progress import progress_bar
 from elbax.fit.result import Fit, Row
-from elbax.fit.stopping import Outcome, Stopping
-from elbax.fit.training import Prepare, State, Summary, Trainer, make_trainer
-from elbax.fit.validation import Validator, make_validator
+from elbax.fit.stopping import Stopping
+from elbax.fit.training import Prepare, make_trainer
+from elbax.fit.validation import make_validator
 
 __all__ = ["fit"]
 
@@ -103,7 +100,7 @@ def fit(
     started = time.perf_counter()
     check_key(key)
     log_every, max_steps = _positive("log_every", log_every), _positive("max_steps", max_steps)
-    every = _Every(
+    every = Every(
         log_every,
         _multiple("validate_every", validate_every, log_every, 5),
         _multiple("checkpoint_every", checkpoint_every, log_every, 10),
@@ -124,7 +121,7 @@ def fit(
         prepare=prepare,
     )
     validator = None if valid is None else make_validator(whole, valid, valid_key, trainer, prepare)
-    loop = _Loop(
+    loop = Loop(
         trainer,
         feed,
         validator,
@@ -134,7 +131,7 @@ def fit(
         None if checkpoint is None else Checkpoints(Path(checkpoint)),
         on_row,
     )
-    progress_of = _Progress(trainer.init(whole, run_key), whole)
+    progress_of = Progress(trainer.init(whole, run_key), whole)
     if resume:
         loop.restore(progress_of)
     with watch_interrupts() as interrupted, progress_bar(progress_of.step, max_steps, show=progress) as show:
@@ -144,203 +141,6 @@ def fit(
         error.fit = result  # type: ignore[attr-defined]
         raise error
     return result
-
-
-@dataclass(frozen=True)
-class _Every:
-    """The grid of decisions, in steps."""
-
-    log: int
-    validate: int
-    checkpoint: int
-
-
-@dataclass
-class _Progress:
-    """What changes while a run goes on; all of it is in a checkpoint."""
-
-    state: State
-    best: Any  # a bound: the parameters of the best validation
-    history: list[Row] = field(default_factory=list)
-    best_step: int = 0
-    saved_step: int = -1
-
-    @property
-    def step(self) -> int:
-        return self.history[-1].step if self.history else 0
-
-
-@dataclass
-class _Loop:
-    trainer: Trainer
-    feed: Feed
-    validator: Validator | None
-    stopping: Stopping
-    every: _Every
-    max_steps: int
-    checkpoints: Checkpoints | None
-    on_row: Callable[[Row], None] | None
-
-    def __post_init__(self) -> None:
-        def block(state: State, source: Any, num_steps: jax.Array) -> tuple[State, Summary]:
-            return self.trainer.block(state, lambda step, i: self.feed.select(source, step, i), num_steps)
-
-        self.block = jax.jit(block, donate_argnums=0)
-
-    # ------------------------------------------------------------------------------------- running
-
-    def run(
-        self, p: _Progress, interrupted: Callable[[], bool], show: Callable[[Row, float], None]
-    ) -> tuple[Outcome, NonFiniteError | None]:
-        while p.step < self.max_steps:
-            began, before = time.perf_counter(), p.step
-            error = self.one_block(p)
-            if error is not None:
-                self.save(p)
-                return Outcome.NON_FINITE, error
-            row = p.history[-1]
-            show(row, (row.step - before) / (time.perf_counter() - began))
-            if self.on_row is not None:
-                self.on_row(row)
-            outcome = self.decide(p)
-            if outcome is not None or row.step % self.every.checkpoint == 0 or interrupted():
-                self.save(p)
-            if outcome is not None:
-                return outcome, None
-            if interrupted():
-                return Outcome.INTERRUPTED, None
-        self.save(p)
-        return Outcome.MAX_STEPS, None
-
-    def decide(self, p: _Progress) -> Outcome | None:
-        validations = [row.valid_bound for row in p.history if row.valid_bound is not None]
-        return self.stopping.decide([row.bound for row in p.history], validations)
-
-    def one_block(self, p: _Progress) -> NonFiniteError | None:
-        """Runs one block and adds its row; on a value that is not finite, goes back to the last good state."""
-        num_steps = min(self.every.log, self.max_steps - p.step)
-        source = self.feed.source(p.step, num_steps)
-        start = jax.tree.map(jnp.copy, p.state)
-        state, summary = self.block(p.state, source, jnp.int32(num_steps))
-        if not bool(summary.finite):
-            p.state, error = self.locate(start, source, int(summary.steps), p)
-            return error
-        p.state = state
-        row = _row(p.step + num_steps, summary)
-        if self.validator is not None and row.step % self.every.validate == 0:
-            row = self.validate(p, row)
-        p.history.append(row)
-        return None
-
-    def validate(self, p: _Progress, row: Row) -> Row:
-        assert self.validator is not None
-        bound, costs = self.validator(p.state.params)
-        earlier = [r.valid_bound for r in p.history if r.valid_bound is not None]
-        if all(bound > b for b in earlier):
-            p.best, p.best_step = self.trainer.bound(jax.tree.map(jnp.copy, p.state.params)), row.step
-        return Row(row.step, row.bound, row.std_error, row.costs, bound, costs)
-
-    def locate(self, start: State, source: Any, failed: int, p: _Progress) -> tuple[State, NonFiniteError]:
-        """The last good state and an error with the address, found by running the block again up to the failure."""
-        address, state = None, start
-        # A gradient that is not finite shows in the loss one step later: look at the step before as well.
-        for good in (failed - 2, failed - 1):
-            if good < 0:
-                continue
-            state, _ = self.block(jax.tree.map(jnp.copy, start), source, jnp.int32(good))
-            batch = self.feed.select(source, state.step, jnp.int32(good))
-            address = find_non_finite(self.trainer, state, batch)
-            if address is not None:
-                break
-        said = str(address) if address is not None else f"step {p.step + failed - 1}: the loss is not finite."
-        kept = f" The last good state (after step {int(state.step)}) is kept."
-        return state, NonFiniteError(said + kept)
-
-    # ------------------------------------------------------------------------------------- saving
-
-    def identity(self) -> dict[str, Any]:
-        """What must be equal for a resumed run to be the same run."""
-        return {
-            "batch_size": self.feed.batch_size,
-            "num_data": self.feed.num_data,
-            "log_every": self.every.log,
-            "validate_every": self.every.validate,
-        }
-
-    def save(self, p: _Progress) -> None:
-        if self.checkpoints is None or p.saved_step == int(p.state.step):
-            return
-        about = {
-            "run": self.identity(),
-            "history": [row.as_dict() for row in p.history],
-            "best_step": p.best_step,
-            "elbax": importlib.metadata.version("elbax"),
-        }
-        self.checkpoints.save(int(p.state.step), (p.state, self.parameters(p.best)), about)
-        p.saved_step = int(p.state.step)
-
-    def parameters(self, bound: Bound) -> Any:
-        import equinox as eqx
-
-        return eqx.filter(bound, eqx.is_inexact_array)
-
-    def restore(self, p: _Progress) -> None:
-        """Puts a run back where its newest checkpoint left it; nothing happens if there is none yet."""
-        assert self.checkpoints is not None
-        if self.checkpoints.latest() is None:
-            return
-        (p.state, best), about = self.checkpoints.load((p.state, self.parameters(p.best)))
-        for name, value in self.identity().items():
-            if about["run"].get(name) != value:
-                raise RunError(
-                    f"the run in '{self.checkpoints.folder}' has {name}={about['run'].get(name)}, this call has "
-                    f"{name}={value}. A resumed run must have the options it was started with (max_steps may grow)."
-                )
-        p.state = jax.tree.map(jnp.asarray, p.state)
-        p.best = self.trainer.bound(jax.tree.map(jnp.asarray, best))
-        p.history = [Row(**row) for row in about["history"]]
-        p.best_step = about["best_step"]
-        p.saved_step = int(p.state.step)
-
-    # ------------------------------------------------------------------------------------- the result
-
-    def result(self, p: _Progress, outcome: Outcome, seconds: float, key: jax.Array) -> Fit:
-        if p.best_step == 0:
-            p.best, p.best_step = self.trainer.bound(p.state.params), int(p.state.step)
-        plan = self.trainer.plan
-        exact = tuple(name[3:-1] for name in plan.graph.costs if name.startswith("KL("))
-        versions = {name: importlib.metadata.version(name) for name in ("elbax", "jax", "numpyro", "equinox", "optax")}
-        config = {
-            **self.identity(),
-            "max_steps": self.max_steps,
-            "key": np.asarray(jax.random.key_data(key)).ravel().tolist() if _typed(key) else np.asarray(key).tolist(),
-            "versions": versions,
-            "device": jax.devices()[0].device_kind,
-        }
-        return Fit(
-            p.best,
-            outcome,
-            tuple(p.history),
-            int(p.state.step),
-            p.best_step,
-            {name: str(choice) for name, choice in plan.chosen.items()},
-            exact,
-            seconds,
-            config,
-            p.state,
-        )
-
-
-def _typed(key: jax.Array) -> bool:
-    return bool(jnp.issubdtype(key.dtype, jax.dtypes.prng_key))
-
-
-def _row(step: int, summary: Summary) -> Row:
-    n = int(summary.steps)
-    # The one line of the library where the sign flips: a loss is minus a bound.
-    bound = -float(summary.loss)
-    std_error = float(np.sqrt(float(summary.loss_variance) / max(n - 1, 1)))
-    return Row(step, bound, std_error, {name: float(v) for name, v in summary.costs.items()})
 
 
 def _positive(name: str, value: Any) -> int:
