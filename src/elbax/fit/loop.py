@@ -47,11 +47,14 @@ class Progress:
 
     @property
     def step(self) -> int:
+        """Steps done at the end of the last recorded block."""
         return self.history[-1].step if self.history else 0
 
 
 @dataclass
 class Loop:
+    """A training run; `run` drives it, `save` and `restore` move it to and from checkpoints."""
+
     trainer: Trainer
     feed: Feed
     validator: Validator | None
@@ -72,6 +75,7 @@ class Loop:
     def run(
         self, p: Progress, interrupted: Callable[[], bool], show: Callable[[Row, float], None]
     ) -> tuple[Outcome, NonFiniteError | None]:
+        """Runs blocks until a rule, the limit, an interrupt or a value that is not finite ends it."""
         while p.step < self.max_steps:
             began, before = time.perf_counter(), p.step
             error = self.one_block(p)
@@ -93,6 +97,7 @@ class Loop:
         return Outcome.MAX_STEPS, None
 
     def decide(self, p: Progress) -> Outcome | None:
+        """What the stopping rules say."""
         validations = [row.valid_bound for row in p.history if row.valid_bound is not None]
         return self.stopping.decide([row.bound for row in p.history], validations)
 
@@ -113,6 +118,7 @@ class Loop:
         return None
 
     def validate(self, p: Progress, row: Row) -> Row:
+        """The row with the validation bound; keeps the parameters if it is the best so far."""
         assert self.validator is not None
         bound, costs = self.validator(p.state.params)
         earlier = [r.valid_bound for r in p.history if r.valid_bound is not None]
@@ -148,6 +154,7 @@ class Loop:
         }
 
     def save(self, p: Progress) -> None:
+        """Writes a checkpoint, unless this state is saved already."""
         if self.checkpoints is None or p.saved_step == int(p.state.step):
             return
         about = {
@@ -160,6 +167,7 @@ class Loop:
         p.saved_step = int(p.state.step)
 
     def parameters(self, bound: Bound) -> Any:
+        """The trained arrays of a bound."""
         return eqx.filter(bound, eqx.is_inexact_array)
 
     def restore(self, p: Progress) -> None:
@@ -183,6 +191,7 @@ class Loop:
     # ------------------------------------------------------------------------------------- the result
 
     def result(self, p: Progress, outcome: Outcome, seconds: float, key: jax.Array) -> Fit:
+        """What `fit` returns."""
         if p.best_step == 0:
             p.best, p.best_step = self.trainer.bound(p.state.params), int(p.state.step)
         plan = self.trainer.plan
