@@ -6,7 +6,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from elbax.diagnose.estimate import Estimate
 from elbax.errors import DataError, RunError
+from elbax.report.numbers import with_error
 from elbax.report.write import write_report
 from tests.report.reader import read_page
 
@@ -52,7 +54,8 @@ def test_what_it_says(elbo_report):
     ):  # fmt: skip
         assert said in text
     for name in ("elbo", "iwae", "gap"):
-        assert f"{result['test'][name]['value']:.2f}".replace("-", "\N{MINUS SIGN}") in text
+        value, error = with_error(Estimate(**result["test"][name]))
+        assert f"{value} ± {error}" in text
 
 
 def test_the_same_run_gives_the_same_bytes(elbo_report):

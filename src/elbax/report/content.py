@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
 
-from elbax.bounds.base import Bound
 from elbax.report.facts.curves import Curves, curves
 from elbax.report.facts.data import DataFacts, data_facts
 from elbax.report.facts.graphs import GraphFacts, graph_facts
@@ -19,7 +19,7 @@ from elbax.report.facts.scores import Scores, scores
 from elbax.report.facts.setup import Setup, setup
 from elbax.report.facts.status import Status, status
 from elbax.report.facts.units import Units, units
-from elbax.runs.run import Run
+from elbax.runs.run import Run, run_keys
 
 __all__ = ["Content", "Trained", "gather"]
 
@@ -85,17 +85,27 @@ def trained(run: Run) -> Trained:
         bound=type(run.bound).__name__,
         num_particles=int(getattr(run.bound, "num_particles", 1)),
         num_samples=int(getattr(run.bound, "num_samples", 1)),
-        parameters=num_parameters(run.bound),
+        parameters=num_parameters(run),
         graph=graph_facts(run),
         units=found,
         images=images(run, found),
     )
 
 
-def num_parameters(bound: Bound) -> dict[str, int]:
-    """Trained numbers of the model and of the guide."""
-    halves = {"model": bound.model, "guide": bound.guide}
-    return {
-        name: sum(x.size for x in jax.tree.leaves(eqx.filter(half, eqx.is_inexact_array)))
-        for name, half in halves.items()
-    }
+def num_parameters(run: Run) -> dict[str, int]:
+    """How many numbers training moves, in the model and in the guide.
+
+    Arrays that are still what they were before the first step are not counted: they are part of the data (such as a
+    mean image that an encoder subtracts), not of the parameters.
+    """
+    build_key, _ = run_keys(run.recipe)
+    start = run.recipe.bound(*run.recipe.build(run.data, build_key))
+    return {name: num_moved(getattr(start, name), getattr(run.bound, name)) for name in ("model", "guide")}
+
+
+def num_moved(before: Any, after: Any) -> int:
+    """Size of all arrays of floats that differ between two states of a program; of all, if none does."""
+    pairs = zip(*(jax.tree.leaves(eqx.filter(half, eqx.is_inexact_array)) for half in (before, after)), strict=True)
+    sizes = [(x.size, bool((x != y).any())) for x, y in pairs]
+    anything = any(moved for _, moved in sizes)
+    return sum(size for size, moved in sizes if moved or not anything)

@@ -46,7 +46,7 @@ class Picture:
         if self.natural_width is not None:
             # Larger than a column: it scrolls sideways rather than shrink until it cannot be read.
             width = f"width:{self.natural_width:.0f}px;min-width:min({self.natural_width:.0f}px,34rem)"
-            drawing = tag("div", tag("div", drawing, style=width), class_="wide", tabindex="0")
+            drawing = tag("div", tag("div", drawing, style=width), class_="wide")
         return tag("figure", drawing, tag("figcaption", self.caption), id=f"figure-{self.name}")
 
 

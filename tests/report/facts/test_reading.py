@@ -48,7 +48,18 @@ def test_metrics_that_are_lost_come_from_the_checkpoint(copied):
     assert read_run(copied).last_step == 200
 
 
-@pytest.mark.parametrize("content", [b'{"step": 20, "colour": 3}\n', b'{"step": 20}\n', b"\xff\xfe\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"step": 20, "colour": 3}\n',
+        b'{"step": 20}\n',
+        b"\xff\xfe\n",
+        b"3\n",
+        b'{"step": "a", "bound": 1, "std_error": 1, "costs": {}}\n',
+        b'{"step": 20, "bound": null, "std_error": 1, "costs": {}}\n',
+        b'{"step": 20, "bound": 1, "std_error": 1, "costs": 3}\n',
+    ],
+)
 def test_metrics_that_are_damaged(copied, content):
     (copied / "metrics.jsonl").write_bytes(content)
     with pytest.raises(RunError, match=r"metrics\.jsonl' is damaged .* --resume"):

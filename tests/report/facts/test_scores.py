@@ -75,6 +75,12 @@ def test_what_may_be_missing():
     assert (s.step, s.training, s.validation, s.elbo_bits, s.iwae_bits) == (None,) * 5
 
 
+@pytest.mark.parametrize("change", [{"num_data": "many"}, {"elbo": figure(None)}, {"gap": figure(True)}])
+def test_what_is_no_number(change):
+    with pytest.raises(RunError, match=r"result\.json' is damaged \('.*' is no number: "):
+        found(lambda r: r["test"].update(change))
+
+
 def test_a_run_that_was_not_evaluated():
     assert found(lambda r: r.pop("test")) is None
 

@@ -13,6 +13,7 @@ __all__ = ["MAX_PARTS", "Curves", "Part", "curves"]
 
 TRANSIENT = 0.1
 MAX_PARTS = 6
+REST = "all other costs"
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -99,11 +100,11 @@ def parts_of(training: Mapping[str, np.ndarray], validation: Mapping[str, np.nda
     if len(set(titles.values())) > MAX_PARTS:
         titles = {name: "KL to the prior, all sites" if t.startswith("KL") else t for name, t in titles.items()}
     if len(set(titles.values())) > MAX_PARTS:
-        kept = list(dict.fromkeys(titles.values()))[: MAX_PARTS - 1]
-        titles = {name: t if t in kept else "all other costs" for name, t in titles.items()}
+        kept = sorted(set(titles.values()), key=rank)[: MAX_PARTS - 1]
+        titles = {name: t if t in kept else REST for name, t in titles.items()}
     if len(set(titles.values())) < 2:
         return ()
-    members = {t: [name for name in titles if titles[name] == t] for t in dict.fromkeys(titles.values())}
+    members = {t: [name for name in titles if titles[name] == t] for t in sorted(set(titles.values()), key=rank)}
     complete = {t: names for t, names in members.items() if set(names) <= set(validation)}
     return tuple(
         Part(t, total(training, names), total(validation, names) if t in complete else None)
@@ -121,6 +122,13 @@ def title(name: str, names: Iterable[str]) -> str:
     if name.startswith("-log p("):
         return f"{MINUS}{name[1:]}: reconstruction"
     return name
+
+
+def rank(title: str) -> tuple[int, str]:
+    """Reconstructions first, then KL terms, then all else, what was added up last."""
+    if title.endswith(": reconstruction"):
+        return 0, title
+    return (1 if title.startswith("KL") else 3 if title == REST else 2), title
 
 
 def total(columns: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from elbax.estimators.surrogate import trace
+from elbax.estimators.surrogate import trace, with_plan
+from elbax.fit.training import as_arguments
 from elbax.graph.compat import Source
 from elbax.graph.draw import legend, shape_text
 from elbax.graph.graph import Graph
@@ -74,7 +75,7 @@ class GraphFacts:
 def graph_facts(run: Run) -> GraphFacts:
     """Traces the bound of a run on a training batch."""
     batch = jax.tree.map(jnp.asarray, run.recipe.seen(run.data, "train", run.recipe.batch_size))
-    graph = trace(run.bound, *(batch if isinstance(batch, tuple) else (batch,)))
+    graph = with_plan(trace(run.bound, *as_arguments(batch)), run.recipe.estimators())
     return GraphFacts(
         svg=graph.draw(),
         legend=tuple(legend()),

@@ -14,7 +14,7 @@ from elbax.models.targets import recipe_of
 from elbax.runs.folder import RunFolder
 from elbax.runs.run import Run, open_run
 
-__all__ = ["Reading", "read_run", "required"]
+__all__ = ["Reading", "number", "read_run", "required"]
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,15 @@ def read_run(path: str | Path) -> Reading:
 def read_rows(folder: RunFolder) -> tuple[Row, ...]:
     """The rows of `metrics.jsonl`."""
     try:
-        return tuple(Row(**row) for row in folder.read_metrics())
+        rows = tuple(Row(**row) for row in folder.read_metrics())
     except (TypeError, UnicodeDecodeError) as error:
         raise RunError(damaged(folder.metrics_path, str(error))) from error
+    for i, row in enumerate(rows):
+        for name in ("step", "bound", "std_error"):
+            number(vars(row), name, folder.metrics_path, f"line {i + 1}: ")
+        if not isinstance(row.costs, Mapping) or not isinstance(row.valid_costs, Mapping):
+            raise RunError(damaged(folder.metrics_path, f"line {i + 1}: costs are no table"))
+    return rows
 
 
 def required(table: Any, name: str, path: Path) -> Any:
@@ -84,6 +90,18 @@ def required(table: Any, name: str, path: Path) -> Any:
             raise RunError(damaged(path, f"it has no '{name}'"))
         table = table[part]
     return table
+
+
+def number(table: Any, name: str, path: Path, where: str = "") -> float:
+    """A number of a file of the run.
+
+    Raises:
+        RunError: if it is not there or is no number; the message names the file.
+    """
+    value = required(table, name, path)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise RunError(damaged(path, f"{where}'{name}' is no number: {value!r}"))
+    return value
 
 
 def damaged(path: Path, what: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from elbax.diagnose.estimate import Estimate
-from elbax.report.facts.reading import Reading, required
+from elbax.report.facts.reading import Reading, number, required
 
 __all__ = ["Scores", "scores"]
 
@@ -72,17 +72,22 @@ def scores(reading: Reading) -> Scores | None:
         gap=estimate(test, "gap", path),
         elbo_bits=estimate(test, "elbo_bits", path) if "elbo_bits" in test else None,
         iwae_bits=estimate(test, "iwae_bits", path) if "iwae_bits" in test else None,
-        num_particles=int(required(test, "num_particles", path)),
-        num_data=int(required(test, "num_data", path)),
-        ess_median=float(required(test, "effective_particles.median", path)),
-        ess_min=float(required(test, "effective_particles.min", path)),
-        step=None if result.get("best_step") is None else int(result["best_step"]),
-        training=None if training is None else Estimate(float(training["bound"]), float(training["std_error"])),
-        validation=None if validation is None or validation["bound"] is None else float(validation["bound"]),
+        num_particles=int(number(test, "num_particles", path)),
+        num_data=int(number(test, "num_data", path)),
+        ess_median=number(test, "effective_particles.median", path),
+        ess_min=number(test, "effective_particles.min", path),
+        step=None if result.get("best_step") is None else int(number(result, "best_step", path)),
+        training=None if training is None else training_estimate(training, path),
+        validation=None if not validation or validation.get("bound") is None else number(validation, "bound", path),
     )
 
 
 def estimate(test: Mapping[str, Any], name: str, path: Path) -> Estimate:
     """A figure of the result."""
-    value, error = required(test, f"{name}.value", path), required(test, f"{name}.std_error", path)
-    return Estimate(float(value), float(error), str(required(test, f"{name}.unit", path)))
+    value, error = number(test, f"{name}.value", path), number(test, f"{name}.std_error", path)
+    return Estimate(value, error, str(required(test, f"{name}.unit", path)))
+
+
+def training_estimate(training: Any, path: Path) -> Estimate:
+    """The last training bound."""
+    return Estimate(number(training, "bound", path), number(training, "std_error", path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from elbax.fit.stopping import Outcome
-from elbax.report.facts.reading import Reading
+from elbax.report.facts.reading import Reading, number
 
 __all__ = ["Status", "status"]
 
@@ -46,15 +46,16 @@ class Status:
 def status(reading: Reading) -> Status:
     """The state of a run: from its result, or from what there is without one."""
     result, last = reading.result, reading.last_step
-    stale = "steps" in result and int(result["steps"]) < last
-    seconds = result.get("seconds")
+    path = reading.folder.result_path
+    stale = "steps" in result and number(result, "steps", path) < last
+    seconds = number(result, "seconds", path) if "seconds" in result else None
     described = reading.run.step if reading.run else None
     if not result or stale:
         headline, tone, advice = unfinished(reading, stale=stale)
     else:
         headline, tone = said(str(result.get("outcome", "")))
         advice = str(result.get("advice", ""))
-    return Status(headline, tone, advice, last, described, None if seconds is None else float(seconds), stale)
+    return Status(headline, tone, advice, last, described, seconds, stale)
 
 
 def said(outcome: str) -> tuple[str, str]:

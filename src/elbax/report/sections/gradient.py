@@ -54,7 +54,7 @@ def graph_picture(bound: str, graph: GraphFacts) -> Picture:
 def terms_table(graph: GraphFacts) -> Html:
     """Which terms are exact and which are estimated."""
     rows = [(tag("code", t.name), tag("code", t.shape, class_="keep"), t.how) for t in graph.terms]
-    about = "Their sum, over all elements, is minus the bound of the batch. Nothing exact is ever replaced silently."
+    about = "Their sum, over all elements, is minus the bound of the batch. A term is exact only where it is said here."
     return join([table(rows, head=("Term", "Shape", "How it is computed")), tag("p", about, class_="note")])
 
 
