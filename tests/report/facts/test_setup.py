@@ -59,14 +59,14 @@ def test_options_of_the_data_are_in_the_command(tmp_path):
 @pytest.mark.parametrize(
     ("outcome", "settings"),
     [
-        (Outcome.MAX_STEPS, ["max_steps=40000"]),
+        (Outcome.MAX_STEPS, ["max_steps=600"]),
         (Outcome.CONVERGED, ["early_stopping=false"]),
         (Outcome.PATIENCE, ["early_stopping=false"]),
         (Outcome.INTERRUPTED, []),
     ],
 )
 def test_going_on_changes_what_made_the_run_end(tmp_path, outcome, settings):
-    command = setup(reading_of(VAERecipe(), tmp_path / "my run", outcome.value)).resume
+    command = setup(reading_of(VAERecipe(max_steps=300), tmp_path / "my run", outcome.value)).resume
     assert shlex.split(command)[:6] == ["elbax", "fit", "vae", "--out", "my run", "--resume"]
     assert settings_of(command) == settings
 
