@@ -58,7 +58,8 @@ class LatentSummary:
             "unit": "nats per datum",
             "exact": self.exact,
             "active_units": self.num_active,
-            "units": int(self.kl.size),
+            "units": int(self.mean_variance.size),
+            "kl_per_unit": np.ravel(self.kl).tolist(),
         }
 
 

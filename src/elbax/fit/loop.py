@@ -44,6 +44,7 @@ class Progress:
     history: list[Row] = field(default_factory=list)
     best_step: int = 0
     saved_step: int = -1
+    seconds: float = 0.0  # of earlier sessions
 
     @property
     def step(self) -> int:
@@ -65,6 +66,8 @@ class Loop:
     on_row: Callable[[Row], None] | None
 
     def __post_init__(self) -> None:
+        self.started = time.perf_counter()
+
         def block(state: State, source: Any, num_steps: jax.Array) -> tuple[State, Summary]:
             return self.trainer.block(state, lambda step, i: self.feed.select(source, step, i), num_steps)
 
@@ -161,6 +164,7 @@ class Loop:
             "run": self.identity(),
             "history": [row.as_dict() for row in p.history],
             "best_step": p.best_step,
+            "seconds": p.seconds + time.perf_counter() - self.started,
             "elbax": importlib.metadata.version("elbax"),
         }
         self.checkpoints.save(int(p.state.step), (p.state, self.parameters(p.best)), about)
@@ -186,6 +190,7 @@ class Loop:
         p.best = self.trainer.bound(jax.tree.map(jnp.asarray, best))
         p.history = [Row(**row) for row in about["history"]]
         p.best_step = about["best_step"]
+        p.seconds = about["seconds"]
         p.saved_step = int(p.state.step)
 
     # ------------------------------------------------------------------------------------- the result
@@ -212,7 +217,7 @@ class Loop:
             p.best_step,
             {name: str(choice) for name, choice in plan.chosen.items()},
             exact,
-            seconds,
+            p.seconds + seconds,
             config,
             p.state,
         )

@@ -51,7 +51,7 @@ class Fit:
         best_step: the step whose parameters these are: the best validation, or the last step without validation data.
         plan: the gradient estimator of each latent site, and why.
         exact_terms: the latent sites whose KL term was taken in closed form; all others were sampled.
-        seconds: wall-clock time of this call, compilation included.
+        seconds: wall-clock time, compilation included; of a resumed run, with the sessions before it.
         config: options of the fit, versions and seed, for the record.
         state: the full training state (see `elbax.fit.training.State`), to go on with.
     """

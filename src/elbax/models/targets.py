@@ -12,12 +12,20 @@ from elbax.errors import ConfigError
 from elbax.models.recipe import Recipe
 from elbax.models.recipes import recipe_class
 
-__all__ = ["is_file_target", "load_object", "recipe_of"]
+__all__ = ["absolute_target", "is_file_target", "load_object", "recipe_of"]
 
 
 def is_file_target(target: str) -> bool:
     """Whether a target names a Python file."""
     return target.partition(":")[0].endswith(".py")
+
+
+def absolute_target(target: str) -> str:
+    """A target that means the same from any folder."""
+    if not is_file_target(target):
+        return target
+    file, _, name = target.partition(":")
+    return f"{Path(file).resolve()}:{name}"
 
 
 def load_object(target: str) -> Any:

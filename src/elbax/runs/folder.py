@@ -118,15 +118,26 @@ class RunFolder:
             ) from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`; a last line that a crash has cut short is left out."""
+        """The lines of `metrics.jsonl`; a last line that a crash has cut short is left out.
+
+        Raises:
+            RunError: if another line is damaged.
+        """
         if not self.metrics_path.is_file():
             return []
         rows = []
-        for line in self.metrics_path.read_text(encoding="utf-8").splitlines():
+        *lines, _cut = self.metrics_path.read_bytes().split(b"\n")  # what follows the last line's end was cut short
+        for number, line in enumerate(lines, start=1):
             try:
-                rows.append(json.loads(line))
+                row = json.loads(line)
             except ValueError:
-                break
+                row = None
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                raise RunError(
+                    f"'{self.metrics_path}' is damaged (line {number}). Cut it off before that line, or start the run "
+                    "again; the checkpoints have the history too and continue with --resume."
+                )
+            rows.append(row)
         return rows
 
     def cut_metrics(self, step: int) -> None:
@@ -143,9 +154,18 @@ class RunFolder:
         if not self.result_path.is_file():
             return {}
         try:
-            return json.loads(self.result_path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise RunError(f"'{self.result_path}' is damaged; run `elbax evaluate {self.path}` again.") from error
+            result = json.loads(self.result_path.read_bytes())
+        except ValueError:
+            result = None
+        if not isinstance(result, dict):
+            raise RunError(
+                f"'{self.result_path}' is damaged. Remove it; continuing the run with --resume writes it again."
+            )
+        return result
+
+    def drop_result(self) -> None:
+        """Removes `result.json`, which a resumed run will write anew."""
+        self.result_path.unlink(missing_ok=True)
 
 
 def toml_text(config: Mapping[str, Any]) -> str:

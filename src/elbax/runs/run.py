@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.metadata
 import platform
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ from elbax.fit.result import Fit, Row
 from elbax.fit.stopping import Outcome, Stopping
 from elbax.fit.training import State
 from elbax.models.recipe import Recipe
-from elbax.models.targets import recipe_of
+from elbax.models.targets import absolute_target, recipe_of
 from elbax.runs.folder import RunFolder
 
 __all__ = ["Run", "evaluate_run", "open_run", "train"]
@@ -97,7 +98,12 @@ def train(
         folder.create(config)
     latest = folder.checkpoints.latest()
     if resumed:
-        folder.write_config(config)
+        before = folder.read_config()
+        again = [*before.get("resumed_with", []), command]
+        folder.write_config(
+            {**config, "started": before.get("started", ""), "command": before["command"], "resumed_with": again}
+        )
+        folder.drop_result()
         folder.cut_metrics(0 if latest is None else int(latest.stem.removeprefix("step-")))
     try:
         result = fit_recipe(recipe, dataset, folder, resume=resumed, progress=progress)
@@ -149,8 +155,9 @@ def configuration(
     path = Path(name)
     versions = ("elbax", "jax", "jaxlib", "numpyro", "equinox", "optax", "numpy")
     return {
-        "recipe": recipe_path,
+        "recipe": absolute_target(recipe_path),
         "data": str(path.resolve()) if path.exists() else name,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": command,
         "options": recipe.as_dict(),
         "data_options": {k: v for k, v in load_options.items() if v is not None},
@@ -166,13 +173,15 @@ def check_same_run(folder: RunFolder, config: Mapping[str, Any]) -> None:
     before = folder.read_config()
     pairs = [("recipe", before["recipe"], config["recipe"]), ("data", before["data"], config["data"])]
     options = config["options"]
-    pairs += [(k, v, options.get(k)) for k, v in before["options"].items() if k not in MAY_CHANGE]
+    # With a schedule over max_steps, another limit would be another run from the first step on.
+    may_change = MAY_CHANGE if options["schedule"] == "constant" else tuple(k for k in MAY_CHANGE if k != "max_steps")
+    pairs += [(k, v, options.get(k)) for k, v in before["options"].items() if k not in may_change]
     pairs += [(f"data file {k}", v, config["data_files"].get(k)) for k, v in before["data_files"].items()]
     for name, old, new in pairs:
         if old != new:
             raise RunError(
                 f"the run in '{folder.path}' has {name}={old!r}, but {name}={new!r} was asked for. A run is resumed "
-                f"with its own options (only {', '.join(MAY_CHANGE)} may change); start another one with another --out."
+                f"with its own options (only {', '.join(may_change)} may change); start another one with another --out."
             )
 
 
@@ -194,6 +203,7 @@ def record_result(folder: RunFolder, recipe: Recipe, data: Dataset, fitted: Fit)
         "unit": "nats per datum",
         "test": evaluation.as_dict(),
         "latents": {s.name: s.as_dict() for s in latents},
+        "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "plan": dict(fitted.plan),
         "exact_terms": list(fitted.exact_terms),
     }
@@ -211,7 +221,7 @@ def evaluate_bound(
 ) -> tuple[Evaluation, list[LatentSummary]]:
     """Bounds on a split, and what the latents do there."""
     images = recipe.seen(data, split, num_data)
-    eval_key, latent_key = jr.split(jr.fold_in(jr.key(recipe.seed), 1))
+    eval_key, latent_key = jr.split(jr.fold_in(jr.key(recipe.seed), 1000))  # 0 to 2 draw the splits
     size = min(100, len(images))
     evaluation = evaluate(
         bound.model,

@@ -62,7 +62,7 @@ def test_metrics_that_are_lost_come_from_the_checkpoint(copied):
 )
 def test_metrics_that_are_damaged(copied, content):
     (copied / "metrics.jsonl").write_bytes(content)
-    with pytest.raises(RunError, match=r"metrics\.jsonl' is damaged .* --resume"):
+    with pytest.raises(RunError, match=r"metrics\.jsonl' is damaged .*--resume"):
         read_run(copied)
 
 
