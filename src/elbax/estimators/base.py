@@ -82,12 +82,14 @@ class Estimator(eqx.Module):
     Attributes:
         unbiased: whether the expectation of the estimate is the gradient.
         pathwise: whether derivatives flow through the drawn value.
+        by_density: whether the derivative is that of the draw's log-density, which has to show all that moves the draw.
         needs_credit: whether `term` needs Q̂.
         num_evaluations: forward passes of the program, or of the part below the node, per estimate.
     """
 
     unbiased: ClassVar[bool] = True
     pathwise: ClassVar[bool] = False
+    by_density: ClassVar[bool] = False
     needs_credit: ClassVar[bool] = True
     num_evaluations: ClassVar[int] = 1
 

@@ -7,9 +7,13 @@ score node. Each estimator differentiates its own node's parameters; one graph m
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
 
 from elbax.errors import EstimatorError
 from elbax.estimators.base import Estimator
@@ -18,6 +22,7 @@ from elbax.estimators.pathwise import Pathwise
 from elbax.estimators.score import Score
 from elbax.graph.analysis import Facts
 from elbax.graph.graph import abstract_distribution
+from elbax.graph.relations import bits
 
 __all__ = ["Choice", "Estimators", "choose", "credit_nodes"]
 
@@ -35,16 +40,15 @@ class Choice:
         return f"{describe(self.estimator)} ({self.reason})"
 
 
-def describe(estimator: Estimator) -> str:
+def describe(estimator: Any) -> str:
     """An estimator as the user would write it, without options that have their default."""
-    cls = type(estimator)
-    default = cls()
-    options = [
-        f"{name}={describe(value) if hasattr(value, '__dataclass_fields__') else value!r}"
-        for name, value in vars(estimator).items()
-        if value != getattr(default, name)
-    ]
-    return f"{cls.__name__}({', '.join(options)})"
+    options = []
+    for f in dataclasses.fields(estimator):
+        value = getattr(estimator, f.name)
+        if not bool(eqx.tree_equal(value, f.default)):
+            shown = describe(value) if dataclasses.is_dataclass(value) else repr(value)
+            options.append(f"{f.name}={shown}")
+    return f"{type(estimator).__name__}({', '.join(options)})"
 
 
 def choose(facts: Facts, spec: Estimators, program: str, *, portable: bool = False) -> dict[str, Choice]:
@@ -61,14 +65,14 @@ def choose(facts: Facts, spec: Estimators, program: str, *, portable: bool = Fal
         EstimatorError: for a name that is no node, or an estimator that is not valid for its node.
     """
     given = _given(facts, spec, program)
-    chosen: dict[str, Choice] = {}
-    # Later nodes first: whether a pathwise node is covered depends on the estimators of the nodes below it.
-    for name in sorted(facts.samples, key=lambda n: -facts.samples[n].index):
-        if name in given:
-            chosen[name] = Choice(_checked(facts, name, given[name], chosen), "chosen by you")
-        else:
-            chosen[name] = _by_rule(facts, name, chosen, portable=portable)
-    return {name: chosen[name] for name in sorted(chosen, key=lambda n: facts.samples[n].index)}
+    names = sorted(facts.samples, key=lambda n: facts.samples[n].index)
+    chosen = {
+        name: Choice(given[name], "chosen by you") if name in given else _by_rule(facts, name, portable=portable)
+        for name in names
+    }
+    for name in given:
+        _check(facts, name, given[name])
+    return _covered_everywhere(facts, chosen, given)
 
 
 def _given(facts: Facts, spec: Estimators, program: str) -> dict[str, Estimator]:
@@ -96,23 +100,22 @@ def _given(facts: Facts, spec: Estimators, program: str) -> dict[str, Estimator]
     return dict(spec)
 
 
-def _by_rule(facts: Facts, name: str, chosen: Mapping[str, Choice], *, portable: bool) -> Choice:
-    if portable and not facts.samples[name].parameters.nodes:
+def _by_rule(facts: Facts, name: str, *, portable: bool) -> Choice:
+    fact = facts.samples[name]
+    if portable and not fact.parameters.nodes:
         return Choice(Fixed(), "its distribution depends on nothing")
     if name in facts.baselines:
         return Choice(Score(), "the program states a baseline for it")
-    fact = facts.samples[name]
     obstacle = Pathwise().requires(abstract_distribution(fact.equation))
     if obstacle is not None:
         return Choice(Score(), obstacle)
     if jump := _jump(facts, fact.index):
         return Choice(Score(), jump)
-    if missed := _not_covered(facts, fact.index, chosen):
-        return Choice(Score(), f"it reaches {missed} without a derivative")
     return Choice(Pathwise(), "reparameterised, and all its costs are differentiable")
 
 
-def _checked(facts: Facts, name: str, estimator: Estimator, chosen: Mapping[str, Choice]) -> Estimator:
+def _check(facts: Facts, name: str, estimator: Estimator) -> None:
+    """Refuses an estimator that the user has chosen and that is not valid for its node, whatever the others are."""
     fact = facts.samples[name]
     source = fact.equation.source
     obstacle = estimator.requires(abstract_distribution(fact.equation))
@@ -126,13 +129,6 @@ def _checked(facts: Facts, name: str, estimator: Estimator, chosen: Mapping[str,
             f"site '{name}' ({source}) has parameters that depend on the arguments of the program; Fixed() would leave "
             "their gradient out. Use `elbax.Score()` or `elbax.Pathwise()`."
         )
-    if estimator.pathwise and (missed := _not_covered(facts, fact.index, chosen)):
-        where = _jump(facts, fact.index) or "a stop_gradient lies on every path"
-        raise EstimatorError(
-            f"site '{name}' ({source}) is Pathwise(), but it reaches {missed} only without a derivative ({where}), so "
-            "its gradient would silently be zero there. Use `elbax.Score()` for this site."
-        )
-    return estimator
 
 
 def _jump(facts: Facts, node: int) -> str | None:
@@ -147,36 +143,81 @@ def _jump(facts: Facts, node: int) -> str | None:
     return "it decides between branches"
 
 
-def _not_covered(facts: Facts, node: int, chosen: Mapping[str, Choice]) -> str | None:
-    """A cost that a pathwise node influences without any derivative reaching it, quoted; `None` if there is none.
+# ------------------------------------------------------------------------------------------ where derivatives arrive
+
+
+def _covered_everywhere(facts: Facts, chosen: dict[str, Choice], given: Mapping[str, Estimator]) -> dict[str, Choice]:
+    """The choice in which every pathwise node reaches with a derivative each cost that it influences.
 
     A derivative reaches a cost along differentiable operations, or by way of a later score node whose parameters it
-    reaches: that node's own term then accounts for all costs below it.
+    reaches: that node's own term accounts for all costs below it. A node that misses a cost becomes a score node, which
+    can only help the nodes above it; so the last of them gives way first.
     """
-    covered = _covered(facts, node, chosen, set())
-    for i, fact in enumerate(facts.costs.values()):
-        if fact.dep.nodes >> node & 1 and not covered >> i & 1:
-            return f"cost '{fact.equation.name}' ({fact.equation.source})"
-    return None
+    paths, costs = _Paths(facts), list(facts.costs.values())
+    while True:
+        covered = paths.covered(chosen)
+        missed = {
+            name: costs[_first(left)]
+            for name, choice in chosen.items()
+            if choice.estimator.pathwise and (left := paths.below[name] & ~covered[name])
+        }
+        give_way = [name for name in missed if name not in given]
+        if not give_way:
+            break
+        cost = missed[give_way[-1]].equation
+        reason = f"it reaches cost '{cost.name}' ({cost.source}) without a derivative"
+        chosen = {**chosen, give_way[-1]: Choice(Score(), reason)}
+    for name, cost in missed.items():
+        fact = facts.samples[name]
+        where = _jump(facts, fact.index) or "a stop_gradient lies on every path"
+        raise EstimatorError(
+            f"site '{name}' ({fact.equation.source}) is {describe(given[name])}, but it reaches cost "
+            f"'{cost.equation.name}' ({cost.equation.source}) only without a derivative ({where}), so its gradient "
+            "would silently be zero there. Use `elbax.Score()` for this site."
+        )
+    return chosen
 
 
-def _covered(facts: Facts, node: int, chosen: Mapping[str, Choice], visited: set[int]) -> int:
-    visited.add(node)
-    bit, mask = 1 << node, 0
-    for i, fact in enumerate(facts.costs.values()):
-        if fact.dep.smooth & bit:
-            mask |= 1 << i
-    for name, sample in facts.samples.items():
-        if not sample.parameters.smooth & bit or sample.index in visited:
-            continue
-        if name in chosen and chosen[name].estimator.pathwise:
-            mask |= _covered(facts, sample.index, chosen, visited)
-        elif name in chosen:
-            below = 1 << sample.index
-            for i, fact in enumerate(facts.costs.values()):
-                if fact.dep.nodes & below:
-                    mask |= 1 << i
-    return mask
+class _Paths:
+    """How the sample nodes reach costs; sets of costs are bit masks.
+
+    Attributes:
+        below: for each node, the costs that it influences.
+        smooth: the costs that it reaches along differentiable operations.
+        after: the nodes whose parameters it reaches along differentiable operations.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        names = {fact.index: name for name, fact in facts.samples.items()}
+        self.below, self.smooth = dict.fromkeys(facts.samples, 0), dict.fromkeys(facts.samples, 0)
+        self.after: dict[str, list[str]] = {name: [] for name in facts.samples}
+        for i, fact in enumerate(facts.costs.values()):
+            for table, nodes in ((self.below, fact.dep.nodes), (self.smooth, fact.dep.smooth)):
+                for node in bits(nodes):
+                    if node in names:
+                        table[names[node]] |= 1 << i
+        for name, sample in facts.samples.items():
+            for node in bits(sample.parameters.smooth):
+                if node in names:
+                    self.after[names[node]].append(name)
+        self.order = sorted(facts.samples, key=lambda n: -facts.samples[n].index)
+
+    def covered(self, chosen: Mapping[str, Choice]) -> dict[str, int]:
+        """For each node, the costs that a derivative of its value reaches."""
+        covered, changed = dict(self.smooth), True
+        while changed:  # once, unless a loop leads from a later node back to an earlier one
+            changed = False
+            for name in self.order:
+                mask = covered[name]
+                for later in self.after[name]:
+                    mask |= covered[later] if chosen[later].estimator.pathwise else self.below[later]
+                changed |= mask != covered[name]
+                covered[name] = mask
+        return covered
+
+
+def _first(mask: int) -> int:
+    return (mask & -mask).bit_length() - 1
 
 
 def credit_nodes(facts: Facts, chosen: Mapping[str, Choice]) -> int:

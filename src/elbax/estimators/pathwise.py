@@ -9,6 +9,7 @@ import jax
 from elbax.errors import EstimatorError
 from elbax.estimators.base import Draw, Estimator, LogProb
 from elbax.graph.distributions import Lifted
+from elbax.graph.draws import jumps_in_draw
 
 __all__ = ["Pathwise"]
 
@@ -37,8 +38,10 @@ class Pathwise(Estimator):
 
     def requires(self, dist: Lifted) -> str | None:
         """Needs draws that are differentiable in the parameters."""
-        if dist.has_rsample:
+        if dist.has_rsample and not jumps_in_draw(dist):
             return None
+        if dist.has_rsample:
+            return f"its distribution {dist.name} says that it is reparameterised, but its draws jump or stay put"
         kind = "discrete" if dist.is_discrete else "not reparameterised"
         return f"its distribution {dist.name} is {kind}: draws are not differentiable in the parameters"
 

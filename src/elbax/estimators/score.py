@@ -42,9 +42,9 @@ class Score(Estimator):
     """Score function: `grad E f(z) = E (f(z) - b) grad log p(z)`.
 
     The surrogate term is `sum_j log p(w_j | DEPS) * stop_gradient(Q_j - b_j)`, where `Q_j` holds only the costs that
-    element `j` influences: its own datum's under `vmap`, the present and later ones in a loop. Valid for every
-    distribution and every cost, however discontinuous; one evaluation; high variance unless few elements share a cost
-    or the baseline is good.
+    element `j` influences: its own datum's under `vmap`, the present and later ones in a loop. Valid for every cost,
+    however discontinuous, and for every distribution whose support does not move with its parameters (checked when it
+    is differentiated); one evaluation; high variance unless few elements share a cost or the baseline is good.
 
     Attributes:
         baseline: what is subtracted from the credit.
@@ -56,14 +56,16 @@ class Score(Estimator):
 
     baseline: Baseline = Stated()
 
+    by_density: ClassVar[bool] = True
     needs_credit: ClassVar[bool] = True
 
     def draw(self, key: jax.Array, dist: Lifted, log_prob: LogProb) -> Draw:
         """A draw without derivative, and its log-density with one."""
         value = jax.lax.stop_gradient(dist.sample(key))
-        score = dist.log_prob(value)
+        stated = dist.log_prob(value)
+        score = dist.density(value) if dist.is_masked else stated
         # As a summand of a cost, the log-density of a fresh draw has a gradient of expectation zero: leave it out.
-        return Draw(value, score if log_prob is LogProb.FULL else jax.lax.stop_gradient(score), aux=score)
+        return Draw(value, stated if log_prob is LogProb.FULL else jax.lax.stop_gradient(stated), aux=score)
 
     def term(self, context: Context) -> jax.Array:
         """`sum log p(w) * stop_gradient(Q - b)`."""

@@ -19,15 +19,17 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
-from elbax.errors import ProgramError
+from elbax.errors import EstimatorError, ProgramError
 from elbax.estimators.base import Context, Estimator, LogProb
 from elbax.estimators.choose import Choice, Estimators, choose, credit_nodes
 from elbax.graph import ir
 from elbax.graph.analysis import Facts, SampleFact, analyse
-from elbax.graph.distributions import Lifted
+from elbax.graph.distributions import Lifted, distribution_name
+from elbax.graph.draws import unseen_by_density
 from elbax.graph.evaluate import Records, cost_key, evaluate, site_keys
-from elbax.graph.graph import Graph, build
+from elbax.graph.graph import Graph, abstract_distribution, baseline_axes, build
 from elbax.graph.influence import credit
 from elbax.graph.ir import Block
 from elbax.graph.split import split_costs
@@ -56,8 +58,10 @@ class Plan:
         """One run: every node drawn by its estimator, all costs and terms' ingredients recorded."""
 
         def on_sample(eq: ir.Sample, dist: Lifted, site_key: jax.Array) -> tuple[Any, Any, Any]:
-            draw = self.chosen[eq.name].estimator.draw(site_key, dist, LogProb.of(eq))
-            return draw.value, draw.log_prob, draw.aux
+            estimator = self.chosen[eq.name].estimator
+            draw = estimator.draw(site_key, dist, LogProb.of(eq))
+            value = _fenced(eq, draw.value, unseen_by_density(dist)) if estimator.by_density else draw.value
+            return value, draw.log_prob, draw.aux
 
         keys = site_keys(key, {name: fact.loops for name, fact in self.facts.samples.items()})
         _, records = evaluate(self.block, arrays, on_sample, keys)
@@ -106,6 +110,31 @@ class Plan:
         return sum_of(terms)
 
 
+def _fenced(eq: ir.Sample, value: jax.Array, unseen: list[jax.Array]) -> jax.Array:
+    """The value, behind a fence that refuses derivatives with respect to what the log-density does not show."""
+    if not unseen:
+        return value
+
+    @jax.custom_jvp
+    def fence(value: jax.Array, unseen: list[jax.Array]) -> jax.Array:
+        return value
+
+    def refuse(primals: Any, tangents: Any) -> Any:
+        moves = [t for t in tangents[1] if not isinstance(t, SymbolicZero)]
+        if moves:
+            name = distribution_name(abstract_distribution(eq).one)
+            raise EstimatorError(
+                f"site '{eq.name}' ({eq.source}) has a Score() estimator, but the support of its {name} moves with a "
+                "parameter that is differentiated, which the derivative of its log-density does not show: the gradient "
+                "would be biased. Draw from a fixed support and move the draw, as in `low + (high - low) * "
+                "elbax.sample(name, Uniform(0, 1))`, or stop the gradient of that parameter."
+            )
+        return primals[0], jnp.zeros_like(value) if isinstance(tangents[0], SymbolicZero) else tangents[0]
+
+    fence.defjvp(refuse, symbolic_zeros=True)
+    return fence(value, unseen)
+
+
 def _weigh(records: Records, facts: Facts, weights: Mapping[str, float]) -> Records:
     costs = {
         cost_key(name, part): records.costs[cost_key(name, part)] * weights.get(name, 1.0) for name, part in facts.costs
@@ -119,24 +148,12 @@ def sum_of(values: Sequence[jax.Array]) -> jax.Array:
 
 
 def _fit_baseline(value: jax.Array, fact: SampleFact, facts: Facts) -> jax.Array:
-    value = jax.lax.stop_gradient(value)
-    site = facts.baselines[fact.equation.name].equation.source
-    # Loop axes stand first on both sides; the rest broadcasts from the right, as the user wrote it at the site.
-    loops = len(fact.loops)
-    inner = fact.shape[loops:]
-    missing = loops + len(inner) - value.ndim
-    if missing > 0:
-        value = value.reshape((*value.shape[:loops], *([1] * missing), *value.shape[loops:]))
-    try:
-        fits = jnp.broadcast_shapes(value.shape, fact.shape) == fact.shape
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ProgramError(
-            f"the baseline of '{fact.equation.name}' ({site}) has shape {value.shape[loops:]}, which does not "
-            f"broadcast to the node's shape {inner} ({fact.equation.source})."
-        )
-    return value
+    """A baseline with its dimensions where those of the node are, and size one elsewhere."""
+    axes = baseline_axes(facts.baselines[fact.equation.name], fact)
+    shape = [1] * len(fact.shape)
+    for axis, n in zip(axes, value.shape, strict=True):
+        shape[axis] = n
+    return jax.lax.stop_gradient(value).reshape(shape)
 
 
 def collect_credits(facts: Facts, records: Records, nodes: int) -> dict[str, jax.Array]:
@@ -216,11 +233,17 @@ def make_plan(
 
 
 def check_key(key: Any) -> None:
-    """Refuses what is not a random key."""
-    dtype = getattr(key, "dtype", None)
+    """Refuses what is not one random key."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    if not typed and not (dtype == jnp.uint32 and key.shape[-1:] == (2,)):
-        raise ProgramError(f"the first argument must be a random key, such as `jax.random.key(0)`; got {key!r}.")
+    if (typed and shape == ()) or (dtype == jnp.uint32 and shape is not None and len(shape) == 1):
+        return
+    if typed or (dtype == jnp.uint32 and shape):
+        raise ProgramError(
+            f"the first argument must be one random key; got keys of shape {shape}. To run several times, use "
+            "`jax.vmap(fn, in_axes=(0, None))(jax.random.split(key, n), ...)`."
+        )
+    raise ProgramError(f"the first argument must be a random key, such as `jax.random.key(0)`; got {key!r}.")
 
 
 def trace(program: Callable, *args: Any, **kwargs: Any) -> Graph:
@@ -294,7 +317,7 @@ def surrogate(program: Callable, estimators: Estimators = None) -> Callable[...,
         if plan is None:
             plan = make_plan(program, estimators, args, kwargs)
             if signature is not None and plan.graph.portable:
-                plans[signature] = plan
+                plans[signature] = replace(plan, graph=replace(plan.graph, arguments=arguments.without_arrays()))
         return plan.loss(key, arguments.arrays)
 
     return loss
@@ -321,12 +344,15 @@ def value_and_grad(
         floats have gradient `None`.
     """
     loss = surrogate(program, estimators)
-    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    wanted = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     def value_and_grads(key: jax.Array, *args: Any, **kwargs: Any) -> tuple[jax.Array, Any]:
-        for i in positions:
+        for i in wanted:
             if not -len(args) <= i < len(args):
                 raise ProgramError(f"argnums={argnums}, but the program was called with {len(args)} arguments.")
+        positions = [i % len(args) for i in wanted]
+        if len(set(positions)) < len(positions):
+            raise ProgramError(f"argnums={argnums} names an argument twice.")
         chosen = tuple(args[i] for i in positions)
         differentiable, rest = eqx.partition(chosen, _is_differentiable)
 

@@ -11,7 +11,6 @@ Everything stated here is an upper bound of the true dependence. Influence throu
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -21,7 +20,7 @@ import numpy as np
 
 from elbax.errors import ProgramError
 from elbax.graph import compat, ir
-from elbax.graph.compat import Source
+from elbax.graph.compat import Source, cached
 from elbax.graph.distributions import Lifted, Structure, value_and_log_prob_avals
 from elbax.graph.ir import Atom, Block, Constant, Var
 from elbax.graph.relations import EMPTY, Align, Dep, Rels, join, join_all, loop, widen
@@ -367,7 +366,7 @@ def _after(eq: ir.Apply, out: Var | None, dep: Dep) -> Dep:
     return dep
 
 
-@functools.lru_cache(maxsize=4096)
+@cached
 def _log_prob_block(structure: Structure, avals: tuple[jax.ShapeDtypeStruct, ...]) -> Block:
     """The program of a log-density, of its value and the distribution's arrays."""
     return ir.read(jax.make_jaxpr(lambda v, *leaves: Lifted(structure, leaves).log_prob(v))(*avals))

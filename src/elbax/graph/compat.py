@@ -12,11 +12,12 @@ just it, and loops and branches are emitted again through the public `jax.lax` f
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.core
@@ -39,6 +40,7 @@ __all__ = [
     "ShapedArray",
     "Source",
     "Tracer",
+    "cached",
     "call_jaxpr",
     "caller",
     "cond_params",
@@ -159,6 +161,21 @@ def _leaves_loop() -> bool:
                 return False
         frame = frame.f_back
     return False
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def cached(fn: Callable[P, R]) -> Callable[P, R]:
+    """Keeps results by arguments, which are shapes and structures, and by whether JAX computes in double precision."""
+    kept = functools.lru_cache(maxsize=4096)(lambda x64, *args: fn(*args))  # type: ignore[call-arg]
+
+    @functools.wraps(fn)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        return kept(jax.config.jax_enable_x64, *args)  # type: ignore[attr-defined]
+
+    return wrapper
 
 
 def open_jaxpr(jaxpr: Any) -> tuple[Any, Sequence[Any]]:

@@ -11,7 +11,6 @@ leaves have gained a batch axis contradicts itself.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from elbax.errors import ProgramError
+from elbax.graph.compat import cached
 
 __all__ = ["Lifted", "Structure", "take_apart", "unwrap_independent"]
 
@@ -116,7 +116,7 @@ class Lifted:
         def one(d: Any, k: jax.Array) -> tuple[jax.Array, jax.Array]:
             if not differentiable:
                 value = jax.lax.stop_gradient(d.sample(k))
-            elif isinstance(d, dist.TransformedDistribution):
+            elif getattr(type(d), "log_prob", None) is dist.TransformedDistribution.log_prob:
                 value, intermediates = d.sample_with_intermediates(k)
                 return jnp.asarray(value), jnp.broadcast_to(d.log_prob(value, intermediates), d.batch_shape)
             else:
@@ -128,6 +128,18 @@ class Lifted:
     def log_prob(self, value: Any) -> jax.Array:
         """Log-density or log-mass of `value`, in nats. Shape `shape`."""
         return self.over(_log_prob_of_batch, value)
+
+    def density(self, value: Any) -> jax.Array:
+        """Log-density of `value` as a draw. Shape `shape`.
+
+        This is `log_prob` but for masks: a mask takes an element out of the log-density, not out of what is drawn.
+        """
+        return self.over(lambda d, v: _log_prob_of_batch(_unmasked(d), v), value)
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether a mask takes elements out of the log-density."""
+        return _unmasked(self.one) is not self.one
 
     def stopped(self) -> Lifted:
         """The same distribution without derivatives with respect to its parameters."""
@@ -152,22 +164,23 @@ def _log_prob_of_batch(d: Any, value: Any) -> jax.Array:
 
 def _first_lane(lifted: Lifted) -> list[Any]:
     """Stand-ins for the leaves of one lane: right shapes and dtypes, no values."""
-    return list(_lane_avals(lifted.structure, tuple(_aval(x) for x in lifted.leaves)))
+    return list(lane_avals(lifted.structure, tuple(_aval(x) for x in lifted.leaves)))
 
 
 def _aval(x: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x) if not hasattr(x, "dtype") else x.dtype)
 
 
-@functools.lru_cache(maxsize=4096)
-def _lane_avals(structure: Structure, avals: tuple[jax.ShapeDtypeStruct, ...]) -> tuple[jax.ShapeDtypeStruct, ...]:
+@cached
+def lane_avals(structure: Structure, avals: tuple[jax.ShapeDtypeStruct, ...]) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """Shapes and dtypes of a distribution's arrays in one lane."""
     shapes = [a.shape for a in avals]
     for _, in_axes in structure.lanes:
         shapes = [s if axis is None else (*s[:axis], *s[axis + 1 :]) for s, axis in zip(shapes, in_axes, strict=True)]
     return tuple(jax.ShapeDtypeStruct(s, a.dtype) for s, a in zip(shapes, avals, strict=True))
 
 
-@functools.lru_cache(maxsize=4096)
+@cached
 def value_and_log_prob_avals(
     structure: Structure, avals: tuple[jax.ShapeDtypeStruct, ...]
 ) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
@@ -182,13 +195,26 @@ def value_and_log_prob_avals(
 
 def distribution_name(d: Any) -> str:
     """Name of a distribution's class below wrappers: `Bernoulli` for a `BernoulliLogits`."""
-    name = type(_innermost(d)).__name__
+    name = type(innermost(d)).__name__
     return name.removesuffix("Logits").removesuffix("Probs") or name
 
 
-def _innermost(d: Any) -> Any:
+def innermost(d: Any) -> Any:
+    """The distribution below `expand`, `mask` and `to_event`."""
     while isinstance(d, (dist.ExpandedDistribution, dist.MaskedDistribution, dist.Independent)):
         d = d.base_dist
+    return d
+
+
+def _unmasked(d: Any) -> Any:
+    if isinstance(d, dist.MaskedDistribution):
+        return _unmasked(d.base_dist)
+    if isinstance(d, dist.ExpandedDistribution):
+        base = _unmasked(d.base_dist)
+        return d if base is d.base_dist else base.expand(d.batch_shape)
+    if isinstance(d, dist.Independent):
+        base = _unmasked(d.base_dist)
+        return d if base is d.base_dist else base.to_event(d.reinterpreted_batch_ndims)
     return d
 
 

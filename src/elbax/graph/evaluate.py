@@ -108,7 +108,7 @@ class _Runner:
                 records.samples[eq.name] = record
                 return value, log_prob
             case ir.Cost():
-                records.costs[cost_key(eq.name, eq.part)] = values[0]
+                records.costs[cost_key(eq.name, eq.part)] = jnp.asarray(values[0])
                 return ()
             case ir.Observe():
                 with jax.named_scope(eq.name):
@@ -118,7 +118,7 @@ class _Runner:
                 )
                 return ()
             case ir.Baseline():
-                records.baselines[eq.name] = values[0]
+                records.baselines[eq.name] = jnp.asarray(values[0])
                 return ()
             case ir.Apply():
                 return compat.eval_equation(eq.eqn, [values[i] for i in eq.variables])

@@ -7,9 +7,10 @@ with `v ≺ᴰ w`. The graph goes one step further: every influence holds elemen
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +18,7 @@ import jax
 
 from elbax.errors import ProgramError
 from elbax.graph import ir
-from elbax.graph.analysis import Facts, analyse
+from elbax.graph.analysis import Facts, SampleFact, ValueFact, analyse
 from elbax.graph.compat import Source
 from elbax.graph.distributions import Lifted
 from elbax.graph.ir import Block
@@ -96,8 +97,6 @@ class Graph:
         name: of the program.
         arguments: of the call that was traced.
         program: the block as written.
-        block: the block with costs split as far as that tells influences apart.
-        facts: the analysis of `block`.
         raw_facts: the analysis of `program`.
         portable: whether the graph may be used for other calls with arguments of the same shapes.
         plan: what each sample node's gradient estimator is, for printing and drawing.
@@ -106,17 +105,27 @@ class Graph:
     name: str
     arguments: Arguments
     program: Block
-    block: Block
-    facts: Facts
     raw_facts: Facts
     portable: bool
     plan: Mapping[str, str]
 
     @cached_property
+    def block(self) -> Block:
+        """The block with costs split as far as that tells influences apart."""
+        return ir.prune(split_costs(self.program, self.raw_facts, all_samples(self.raw_facts)))
+
+    @cached_property
+    def facts(self) -> Facts:
+        """The analysis of `block`."""
+        if self.block is self.program:
+            return self.raw_facts
+        return analyse(self.block, self.arguments.inputs, self.arguments.owners)
+
+    @cached_property
     def nodes(self) -> dict[str, Node]:
         """All nodes by name: inputs, then samples in program order, then costs."""
-        nodes = {n.name: Node(n.name, "input", (n.batch,) if n.batch else (), None) for n in self.facts.inputs}
-        for name, fact in self.facts.samples.items():
+        nodes = {n.name: Node(n.name, "input", (n.batch,) if n.batch else (), None) for n in self.raw_facts.inputs}
+        for name, fact in self.raw_facts.samples.items():
             dist = abstract_distribution(fact.equation)
             nodes[name] = Node(
                 name, "sample", fact.shape, fact.equation.source, dist.name, len(fact.loops), dist.is_discrete
@@ -130,12 +139,12 @@ class Graph:
     @cached_property
     def samples(self) -> tuple[str, ...]:
         """Names of the stochastic nodes, in program order."""
-        return tuple(sorted(self.facts.samples, key=lambda n: self.facts.samples[n].index))
+        return tuple(sorted(self.raw_facts.samples, key=lambda n: self.raw_facts.samples[n].index))
 
     @cached_property
     def costs(self) -> tuple[str, ...]:
         """Names of the costs, in program order."""
-        return ir.ordered([name for name, _ in self.facts.costs])
+        return ir.ordered([name for name, _ in self.raw_facts.costs])
 
     def deps(self, name: str) -> tuple[str, ...]:
         """DEPS of a node: the inputs and samples that reach it through deterministic operations only."""
@@ -268,12 +277,17 @@ def build(
     arguments = Arguments.of(program, args, kwargs, batch_axes)
     captured = capture(program, arguments)
     block = ir.prune(returned_costs(captured))
+    arguments = _told_apart(arguments, block)
     facts = analyse(block, arguments.inputs, arguments.owners)
     check_baselines(facts)
-    split = ir.prune(split_costs(block, facts, all_samples(facts)))
-    split_facts = facts if split is block else analyse(split, arguments.inputs, arguments.owners)
-    graph = Graph(captured.name, arguments, block, split, split_facts, facts, captured.portable, {})
-    return graph, captured.result
+    return Graph(captured.name, arguments, block, facts, captured.portable, {}), captured.result
+
+
+def _told_apart(arguments: Arguments, block: Block) -> Arguments:
+    """Arguments under names that no site has: `x (argument)` where the data `x` are observed at a site `x`."""
+    sites = {eq.name for eq in ir.walk(block) if isinstance(eq, ir.SITES)}
+    inputs = tuple(replace(n, name=f"{n.name} (argument)") if n.name in sites else n for n in arguments.inputs)
+    return replace(arguments, inputs=inputs)
 
 
 def all_samples(facts: Facts) -> int:
@@ -292,16 +306,48 @@ def check_baselines(facts: Facts) -> None:
     for name, fact in facts.baselines.items():
         source = fact.equation.source
         if name not in facts.samples:
-            known = ", ".join(f"'{n}'" for n in facts.samples) or "none"
-            raise ProgramError(f"baseline at {source} is for '{name}', but the sample sites are: {known}.")
+            near = difflib.get_close_matches(name, facts.samples, n=3, cutoff=0.4) or list(facts.samples)[:5]
+            known = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else "The program has no sample site."
+            raise ProgramError(f"baseline '{name}' ({source}) is for a sample site that does not exist. {known}")
         sample = facts.samples[name]
+        axes = baseline_axes(fact, sample)
         rels = fact.dep.rels(sample.index)
-        if rels is not None and not _excludes_itself(rels):
+        if rels is not None and not _excludes_itself(rels, axes, sample.shape):
             raise ProgramError(
                 f"the baseline of '{name}' ({source}) depends on '{name}' itself ({sample.equation.source}), so "
                 "subtracting it would bias the gradient. Compute it from values that are known before the draw."
             )
 
 
-def _excludes_itself(rels: Rels) -> bool:
-    return any(a is not None and not a.admits(0) for a in rels)
+def baseline_axes(baseline: ValueFact, sample: SampleFact) -> tuple[int, ...]:
+    """For each dimension of a baseline, the axis of the node: loops from the left, the rest from the right.
+
+    Raises:
+        ProgramError: if the baseline does not broadcast to the node.
+    """
+    own_loops, ndim, node_ndim = len(baseline.loops), len(baseline.shape), len(sample.shape)
+    inner = ndim - own_loops
+    axes = (*range(own_loops), *range(node_ndim - inner, node_ndim))
+    fits = (
+        baseline.loops == sample.loops[:own_loops]
+        and inner <= node_ndim - own_loops
+        and all(n in (1, sample.shape[axis]) for n, axis in zip(baseline.shape, axes, strict=True))
+    )
+    if not fits:
+        steps = "" if baseline.loops == sample.loops else f" in loops of {baseline.loops or 'no'} steps"
+        node_steps = f" in loops of {sample.loops or 'no'} steps" if steps else ""
+        raise ProgramError(
+            f"the baseline of '{sample.equation.name}' ({baseline.equation.source}) has shape "
+            f"{baseline.shape[own_loops:]}{steps}, which does not broadcast to the node's shape "
+            f"{sample.shape[len(sample.loops) :]}{node_steps} ({sample.equation.source}). Give it one value, or one "
+            "for each element of the node, in the same loop."
+        )
+    return axes
+
+
+def _excludes_itself(rels: Rels, axes: tuple[int, ...], node_shape: tuple[int, ...]) -> bool:
+    """Whether no element of a baseline depends on the element of the node that it is subtracted from."""
+    return any(
+        a is not None and axes[a.dim] == axis and a.inner == 1 and a.size == node_shape[axis] and not a.admits(0)
+        for axis, a in enumerate(rels)
+    )

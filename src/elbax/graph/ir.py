@@ -243,6 +243,15 @@ def walk(block: Block) -> Iterator[Equation]:
             yield from walk(inner)
 
 
+def atoms(block: Block) -> Iterator[Atom]:
+    """All atoms that a block and those that it runs read or return."""
+    yield from block.outputs
+    for eq in block.equations:
+        yield from eq.inputs
+        for inner in eq.blocks:
+            yield from atoms(inner)
+
+
 # --------------------------------------------------------------------------------------------- reading a jaxpr
 
 

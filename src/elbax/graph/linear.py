@@ -89,7 +89,7 @@ def shares_of_operands(eq: ir.Apply, share: Share, free: Free, compute: Compute)
             return [(x, replace(share, weight=-share.weight))]
         case "mul" | "div":
             return _product(eq, share, free, compute)
-        case "copy" | "copy_p":
+        case "copy" | "copy_p" | "slice" if x.shape == out.shape:
             return [(x, share)]
         case "convert_element_type" if jnp.issubdtype(x.dtype, jnp.floating):
             return [(x, replace(share, dtype=wider(share.dtype, x.dtype)))]

@@ -58,6 +58,13 @@ class Arguments:
             inputs.append(InputNode(name, _leading_size(leaves) if i in batch_axes else None))
         return cls(arrays, (tuple(statics), len(args), tuple(kwargs)), tuple(inputs), tuple(owners))
 
+    def without_arrays(self) -> Arguments:
+        """The same arguments with shapes in place of arrays, to be kept."""
+        shapes = [
+            jax.ShapeDtypeStruct(jnp.shape(x), getattr(x, "dtype", None) or jnp.result_type(x)) for x in self.arrays
+        ]
+        return replace(self, arrays=shapes)
+
     def rebuild(self, arrays: list[Any]) -> tuple[tuple, dict[str, Any]]:
         """The positional and keyword arguments, with other arrays."""
         statics, num_args, keywords = self.static
@@ -152,8 +159,7 @@ def capture(program: Callable, arguments: Arguments) -> Captured:
     block = ir.read(jaxpr)
     check_unique_names(block)
     _check_nothing_lost(name, recorder, block)
-    constants = [a.value for eq in ir.walk(block) for a in eq.inputs if isinstance(a, Constant)]
-    portable = not any(isinstance(v, compat.Tracer) for v in constants)
+    portable = not any(isinstance(a.value, compat.Tracer) for a in ir.atoms(block) if isinstance(a, Constant))
     return Captured(name, block, eqx.combine(shapes, statics[0]), portable)
 
 
