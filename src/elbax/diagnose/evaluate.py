@@ -20,8 +20,8 @@ from elbax.bounds.elbo import ELBO
 from elbax.bounds.weights import log_weight_function
 from elbax.diagnose.estimate import Estimate, bits_per_dim, mean_of
 from elbax.errors import ConfigError
+from elbax.fit.checks import check_finite, check_observed
 from elbax.fit.feed import check_rows
-from elbax.fit.fit import check_finite
 from elbax.fit.training import as_arguments
 
 __all__ = ["Evaluation", "evaluate"]
@@ -113,6 +113,7 @@ def evaluate(
         raise ConfigError(f"num_particles must be at least 1; got {num_particles}.")
     check_finite(data, "data")
     num_data = check_rows(data)
+    check_observed(model, data, "data")
     size = min(batch_size, num_data)
     batch = as_arguments(jax.tree.map(lambda x: jnp.asarray(x[:size]), data))
     bound = ELBO(model, guide, analytic_kl=False)

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 
 from elbax.bounds.base import Bound
 from elbax.bounds.elbo import ELBO
-from elbax.errors import ConfigError, DataError
+from elbax.errors import ConfigError
 from elbax.estimators.choose import Estimators
 from elbax.estimators.surrogate import check_key
 from elbax.fit.checkpoint import Checkpoints
+from elbax.fit.checks import check_finite, check_observed
 from elbax.fit.feed import make_feed
 from elbax.fit.interrupt import watch_interrupts
 from elbax.fit.loop import Every, Loop, Progress
@@ -93,7 +93,7 @@ def fit(
 
     Raises:
         ProgramError, SiteMismatchError, EstimatorError: if the programs do not fit together.
-        DataError: for data that are empty, of uneven length, or not finite.
+        DataError: for data that are empty, of uneven length, not finite, or outside the support of their distribution.
         NonFiniteError: with the address of the first value that was not finite; `error.fit` holds the last good state.
         RunError: if a checkpoint cannot be written or does not belong to this run.
     """
@@ -120,6 +120,8 @@ def fit(
         estimators=estimators,
         prepare=prepare,
     )
+    check_observed(model, feed.example() if isinstance(data, Iterator) else data, "data", prepare)
+    check_observed(model, valid, "valid", prepare)
     validator = None if valid is None else make_validator(whole, valid, valid_key, trainer, prepare)
     loop = Loop(
         trainer,
@@ -155,21 +157,3 @@ def _multiple(name: str, value: int | None, unit: int, default: int) -> int:
     if _positive(name, value) % unit:
         raise ConfigError(f"{name}={value} must be a multiple of log_every={unit}.")
     return value
-
-
-def check_finite(data: Any, name: str) -> None:
-    """Refuses NaN and infinity in arrays of floats, before any work is done."""
-    if data is None or hasattr(data, "__next__"):
-        return
-    for path, x in jax.tree_util.tree_leaves_with_path(data):
-        if not hasattr(x, "dtype") or not np.issubdtype(x.dtype, np.inexact):
-            continue
-        rows = max(1, 2**24 // max(1, int(np.prod(x.shape[1:]))))
-        for start in range(0, len(x) if x.ndim else 0, rows):
-            bad = ~np.isfinite(np.asarray(x[start : start + rows]))
-            if bad.any():
-                first = start + int(np.argwhere(bad)[0][0])
-                raise DataError(
-                    f"{name}{jax.tree_util.keystr(path)} holds NaN or infinity, first in row {first}. Remove or impute "
-                    "these rows."
-                )

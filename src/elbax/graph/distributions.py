@@ -11,12 +11,14 @@ leaves have gained a batch axis contradicts itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 
 from elbax.errors import ProgramError
@@ -136,6 +138,14 @@ class Lifted:
         """
         return self.over(lambda d, v: _log_prob_of_batch(_unmasked(d), v), value)
 
+    def in_support(self, value: Any) -> jax.Array:
+        """Which elements of `value` may be observed. Shape `shape`.
+
+        Elements under a mask always may. So may any number of a Bernoulli between 0 and 1, whose log-density is then
+        minus the cross-entropy. Supports that depend on parameters are not looked at.
+        """
+        return self.over(_in_support, value)
+
     @property
     def is_masked(self) -> bool:
         """Whether a mask takes elements out of the log-density."""
@@ -160,6 +170,48 @@ class Lifted:
 def _log_prob_of_batch(d: Any, value: Any) -> jax.Array:
     # numpyro may return the log-density of a distribution without parameters unbroadcast.
     return jnp.broadcast_to(d.log_prob(value), d.batch_shape)
+
+
+def observable(d: Any) -> Any:
+    """The constraint on the data of an observed distribution, or `None` if it depends on parameters."""
+    base = innermost(d)
+    support = getattr(base, "support", None)
+    if support is None or any(isinstance(x, (jax.core.Tracer, jax.ShapeDtypeStruct)) for x in jax.tree.leaves(support)):
+        return None
+    if isinstance(support, type(dist.constraints.circular)):
+        return None  # densities of angles are periodic
+    return dist.constraints.unit_interval if distribution_name(base) == "Bernoulli" else support
+
+
+def support_name(d: Any) -> str:
+    """The numbers that may be observed, in words: `integers from 0`."""
+    constraint = observable(d)
+    while hasattr(constraint, "base_constraint"):
+        constraint = constraint.base_constraint
+    if constraint is None:
+        return "a range that depends on parameters"
+    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(constraint).__name__.strip("_")).lower()
+    what = "integers" if "integer" in kind else "numbers"
+    low, high = getattr(constraint, "lower_bound", None), getattr(constraint, "upper_bound", None)
+    if low is None:
+        return f"of kind {kind}"
+    if high is None:
+        return f"{what} {'above' if what == 'numbers' else 'from'} {np.min(low):g}"
+    return f"{what} from {np.min(low):g} to {np.max(high):g}"
+
+
+def _in_support(d: Any, value: jax.Array) -> jax.Array:
+    if isinstance(d, dist.MaskedDistribution):
+        return _in_support(d.base_dist, value) | ~jnp.asarray(d._mask, bool)
+    if isinstance(d, dist.ExpandedDistribution):
+        return jnp.broadcast_to(_in_support(d.base_dist, value), d.batch_shape)
+    if isinstance(d, dist.Independent):
+        inner = _in_support(d.base_dist, value)
+        return inner.all(axis=tuple(range(inner.ndim - d.reinterpreted_batch_ndims, inner.ndim)))
+    constraint = observable(d)
+    if constraint is None:
+        return jnp.ones(d.batch_shape, bool)
+    return jnp.broadcast_to(constraint(value), d.batch_shape)
 
 
 def _first_lane(lifted: Lifted) -> list[Any]:

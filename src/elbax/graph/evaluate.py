@@ -20,10 +20,12 @@ from elbax.graph import compat, ir
 from elbax.graph.distributions import Lifted
 from elbax.graph.ir import Atom, Block, Constant, Var
 
-__all__ = ["OnSample", "Records", "evaluate", "site_keys"]
+__all__ = ["OnObserve", "OnSample", "Records", "evaluate", "negative_log_prob", "site_keys"]
 
 # (site, its distribution, its feed) -> (value, log-density or None if nobody reads it, what to record)
 OnSample = Callable[[ir.Sample, Lifted, Any], tuple[Any, Any, Any]]
+# (site, its distribution, the data) -> what to record among the costs
+OnObserve = Callable[[ir.Observe, Lifted, Any], Any]
 
 
 @jax.tree_util.register_dataclass
@@ -66,8 +68,18 @@ def site_keys(key: jax.Array, loops: Mapping[str, tuple[int, ...]]) -> dict[str,
     return keys
 
 
+def negative_log_prob(eq: ir.Observe, dist: Lifted, value: Any) -> jax.Array:
+    """The cost of an observed site, in nats. Shape of its node."""
+    log_prob = dist.log_prob(value)
+    return -log_prob if eq.options.scale == 1.0 else -eq.options.scale * log_prob
+
+
 def evaluate(
-    block: Block, inputs: Sequence[Any], on_sample: OnSample, feeds: Mapping[str, Any]
+    block: Block,
+    inputs: Sequence[Any],
+    on_sample: OnSample,
+    feeds: Mapping[str, Any],
+    on_observe: OnObserve = negative_log_prob,
 ) -> tuple[list[Any], Records]:
     """Runs a block.
 
@@ -76,6 +88,7 @@ def evaluate(
         inputs: its arguments, flat.
         on_sample: decides the value of every sample site.
         feeds: by site name, what `on_sample` gets; arrays with the axes of the loops around the site first.
+        on_observe: what is recorded for an observed site; its cost by default.
 
     Returns:
         The outputs of the block and the records of its sites.
@@ -86,7 +99,7 @@ def evaluate(
     def read(atom: Atom) -> Any:
         return atom.value if isinstance(atom, Constant) else env[atom]
 
-    runner = _Runner(on_sample, feeds)
+    runner = _Runner(on_sample, feeds, on_observe)
     for eq in block.equations:
         results = runner.equation(eq, [read(a) for a in eq.inputs], records)
         env.update((v, x) for v, x in zip(eq.outputs, results, strict=True) if v is not None)
@@ -97,6 +110,10 @@ def evaluate(
 class _Runner:
     on_sample: OnSample
     feeds: Mapping[str, Any]
+    on_observe: OnObserve
+
+    def inner(self, block: Block, inputs: Sequence[Any], feeds: Mapping[str, Any]) -> tuple[list[Any], Records]:
+        return evaluate(block, inputs, self.on_sample, feeds, self.on_observe)
 
     def equation(self, eq: ir.Equation, values: list[Any], records: Records) -> Sequence[Any]:
         match eq:
@@ -112,10 +129,8 @@ class _Runner:
                 return ()
             case ir.Observe():
                 with jax.named_scope(eq.name):
-                    log_prob = Lifted(eq.structure, tuple(values[1:])).log_prob(values[0])
-                records.costs[cost_key(eq.name, 0)] = (
-                    -log_prob if eq.options.scale == 1.0 else -eq.options.scale * log_prob
-                )
+                    record = self.on_observe(eq, Lifted(eq.structure, tuple(values[1:])), values[0])
+                records.costs[cost_key(eq.name, 0)] = record
                 return ()
             case ir.Baseline():
                 records.baselines[eq.name] = jnp.asarray(values[0])
@@ -146,7 +161,7 @@ class _Runner:
         carried = eq.body.inputs[eq.num_consts : first]
 
         def step(carry: list[Any], x: tuple[list[Any], dict[str, Any]]) -> Any:
-            outs, inner = evaluate(eq.body, [*consts, *carry, *x[0]], self.on_sample, x[1])
+            outs, inner = self.inner(eq.body, [*consts, *carry, *x[0]], x[1])
             return _like(outs[: eq.num_carry], carried), (outs[eq.num_carry :], inner)
 
         last, (stacked, inner) = jax.lax.scan(
@@ -165,7 +180,7 @@ class _Runner:
         feeds = self.inner_feeds(eq)
 
         def run(block: Block, arguments: list[Any]) -> tuple[list[Any], Records]:
-            outs, inner = evaluate(block, arguments, self.on_sample, feeds)
+            outs, inner = self.inner(block, arguments, feeds)
             return _like(outs, eq.outputs), inner
 
         empty = Records()
@@ -187,7 +202,7 @@ class _Runner:
         return outs
 
     def remat(self, eq: ir.Remat, values: list[Any], records: Records) -> Sequence[Any]:
-        run = jax.checkpoint(lambda args, feeds: evaluate(eq.body, args, self.on_sample, feeds), **eq.options)
+        run = jax.checkpoint(lambda args, feeds: self.inner(eq.body, args, feeds), **eq.options)
         outs, inner = run(values, self.inner_feeds(eq))
         records.update(inner)
         return outs
