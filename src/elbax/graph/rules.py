@@ -59,7 +59,12 @@ ELEMENTWISE = frozenset(
 )
 
 # Results stand in the position of the operand they come from.
-SAME_POSITION = frozenset({"optimization_barrier", "device_put", "sharding_constraint", "layout_constraint", "pvary"})
+SAME_POSITION = frozenset(
+    """
+    optimization_barrier device_put sharding_constraint layout_constraint pvary reshard with_memory_space_constraint
+    nonbatchable nontraceable nondifferentiable_backward
+    """.split()
+)
 
 # Operations whose derivative is zero where it exists, and which jump in between.
 FLAT = frozenset({"floor", "ceil", "round", "sign", "nextafter"})
@@ -71,7 +76,8 @@ MIXED = frozenset(
     rng_bit_generator rng_uniform threefry2x32 custom_linear_solve linear_call pure_callback io_callback debug_callback
     debug_print ffi_call iota empty empty2 create_token after_all iota_2x32_shape ragged_dot_general scaled_dot
     approx_top_k reduce_scatter shard_map custom_vmap_call custom_partitioning hessenberg tridiagonal eig schur
-    lu_pivots_to_permutation cholesky_update symmetric_product dot_product_attention_fwd
+    lu_pivots_to_permutation cholesky_update symmetric_product dot_product_attention_fwd unvmap_any unvmap_all
+    unvmap_max
     """.split()
 )
 
@@ -243,9 +249,8 @@ def unstack(eq: Apply) -> Table:
 
 
 def tile(eq: Apply) -> Table:
-    """Dimensions that are not repeated keep their alignment."""
-    old, new = eq.inputs[0].shape, eq.outputs[0].shape
-    return [[moves({d: d for d in range(len(old)) if old[d] == new[d]})]]
+    """Repeats a dimension as a whole, so that a coordinate is found again as a factor of it."""
+    return [[keep]]
 
 
 def rev(eq: Apply) -> Table:
@@ -316,9 +321,17 @@ def reduce_window(eq: Apply) -> Table:
 
 
 def untouched_windows(eq: Apply) -> Table:
-    """Pooling gradients: only dimensions with a window of one keep their alignment."""
-    p = eq.eqn.params
-    single = [int(n) == 1 and int(s) == 1 for n, s in zip(p["window_dimensions"], p["window_strides"], strict=True)]
+    """Pooling gradients: only dimensions that the window leaves alone keep their alignment."""
+    p, ones = eq.eqn.params, (1,) * len(eq.inputs[0].shape)
+    sizes = zip(
+        p["window_dimensions"],
+        p["window_strides"],
+        p.get("base_dilation") or ones,
+        p.get("window_dilation") or ones,
+        p["padding"],
+        strict=True,
+    )
+    single = [all(int(n) == 1 for n in numbers) and not any(padding) for *numbers, padding in sizes]
     move = moves({d: d for d, one in enumerate(single) if one})
     return [[move if len(x.shape) == len(single) else mix for x in eq.inputs]] * len(eq.outputs)
 
