@@ -22,6 +22,7 @@ from elbax.errors import SiteMismatchError as SiteMismatchError
 
 # estimators
 from elbax.estimators.base import Estimator as Estimator
+from elbax.estimators.fixed import Fixed as Fixed
 from elbax.estimators.pathwise import Pathwise as Pathwise
 from elbax.estimators.score import NoBaseline as NoBaseline
 from elbax.estimators.score import Score as Score

@@ -275,6 +275,8 @@ class _Interpreter:
         return [*last, *(d.map_all(lambda a: leave_loop(a, level)) for d in outs[eq.num_carry :])]
 
     def cond(self, eq: ir.Cond, deps: list[Dep], control: Dep, loops: tuple[int, ...]) -> list[Dep]:
+        if len(going_on := [b for b in eq.branches if not _raises(b)]) == 1:  # `equinox.error_if`
+            return self.run(going_on[0], deps[1:], control, loops)
         index = deps[0].mixed()
         branches = [self.run(b, deps[1:], join(control, index), loops) for b in eq.branches]
         return [join_all([*outs, index]) for outs in zip(*branches, strict=True)]
@@ -301,9 +303,14 @@ class _Interpreter:
         entering = join_all(deps)
         outs = self.run(eq.body, deps, control, loops)
         return [
-            _after(eq, v, Dep(d.groups, d.direct, entering.smooth & d.nodes, entering.cut & d.nodes))
+            _after(eq, v, Dep(d.groups, d.direct, entering.smooth & d.nodes, entering.cut & d.cut))
             for v, d in zip(eq.outputs, outs, strict=True)
         ]
+
+
+def _raises(block: Block) -> bool:
+    """Whether a branch does nothing but raise an error, so that what follows does not depend on its being taken."""
+    return any(isinstance(eq, ir.Apply) and compat.raises_error(eq.eqn) for eq in block.equations)
 
 
 def _value_fact(eq: ir.Cost | ir.Baseline, dep: Dep, loops: tuple[int, ...]) -> ValueFact:

@@ -45,9 +45,11 @@ __all__ = [
     "caller",
     "cond_params",
     "eval_equation",
+    "is_mutable",
     "keep_user_line",
     "make_primitive",
     "open_jaxpr",
+    "raises_error",
     "remat_params",
     "scan_params",
     "source_of",
@@ -192,6 +194,19 @@ def sub_jaxprs(eqn: Any) -> list[Any]:
         items = value if isinstance(value, (tuple, list)) else (value,)
         found += [item for item in items if hasattr(item, "eqns") or hasattr(getattr(item, "jaxpr", None), "eqns")]
     return found
+
+
+def is_mutable(eqn: Any) -> bool:
+    """Whether an equation makes, reads or writes a mutable array (`jax.new_ref`), whose changes no variable shows."""
+    return any(type(v.aval).__name__ == "AbstractRef" for v in (*eqn.invars, *eqn.outvars)) or any(
+        "InputEffect" in {t.__name__ for t in type(e).__mro__} for e in eqn.effects
+    )
+
+
+def raises_error(eqn: Any) -> bool:
+    """Whether an equation is the callback by which `equinox.error_if` raises."""
+    callback = getattr(eqn.params.get("callback"), "callback_func", None)
+    return eqn.primitive.name == "pure_callback" and getattr(callback, "__module__", "") == "equinox._errors"
 
 
 def eval_equation(eqn: Any, arguments: Sequence[Any]) -> Sequence[Any]:

@@ -285,10 +285,14 @@ def _atom(env: dict[Any, Atom], v: Any) -> Atom:
 
 
 class _Reader:
-    """Reads equations, keeping the scopes that are open at each."""
+    """Reads equations, keeping the scopes that are open at each.
 
-    def __init__(self, scopes: list[str]) -> None:
+    `inside` an operation that JAX runs as a whole, only sites matter.
+    """
+
+    def __init__(self, scopes: list[str], *, inside: bool = False) -> None:
         self.scopes = scopes
+        self.inside = inside
 
     def equations(self, jaxpr: Any, env: dict[Any, Atom]) -> list[Equation]:
         found: list[Equation] = []
@@ -301,6 +305,13 @@ class _Reader:
         if name == "elbax_scope":
             self.scopes.append(eqn.params["name"]) if eqn.params["enters"] else self.scopes.pop()
             return []
+        if compat.is_mutable(eqn) and not self.inside:
+            source = compat.source_of(eqn)
+            line = f" ({source})" if source.line else ""
+            raise ProgramError(
+                f"`{name}`{line} uses a mutable array (`jax.new_ref`). What is written there influences what is read "
+                "later without appearing in between, so elbax cannot follow it. Use the result of `x.at[...].set(...)`."
+            )
         inputs = tuple(_atom(env, v) for v in eqn.invars)
         if name in compat.CALLS and (inner := compat.call_jaxpr(eqn)) is not None:
             return self.call(inner, inputs, eqn, env)
@@ -353,7 +364,8 @@ class _Reader:
             body = self.block(inner)
             _refuse_sites((body,), name, source)
             return Custom(inputs, outputs, source, eqn, variables, body)
-        _refuse_sites(tuple(self.block(j) for j in compat.sub_jaxprs(eqn)), name, source)
+        whole = _Reader(self.scopes, inside=True)
+        _refuse_sites(tuple(whole.block(j) for j in compat.sub_jaxprs(eqn)), name, source)
         return Apply(inputs, outputs, source, eqn, variables)
 
     def site(self, eqn: Any, inputs: tuple[Atom, ...], outputs: tuple[Var, ...]) -> Equation:
