@@ -44,7 +44,7 @@ class TestLinearGaussian:
     def test_elbo_estimate_is_unbiased(self):
         model, x, guide = lg.make_model(), lg.make_data(2), lg.rough_mean_field()
         values = [elbax.evaluate(model, guide, x, key=jr.key(k), num_particles=50).elbo_per_datum for k in range(100)]
-        assert_mean(np.array(values), lg.elbo(model, guide, x), effect=0.3)
+        assert_mean(np.array(values), lg.elbo(model, guide, x), resolution=0.3, scale=1.0)
 
 
 def test_units():

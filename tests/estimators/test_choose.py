@@ -19,19 +19,22 @@ def normal(name, loc):
 class Flips(dist.Distribution):
     """A sign with a bias; it declares no parameters, so NumPyro takes its draws for differentiable in all of them."""
 
-    support = dist.constraints.real
     pytree_data_fields = ("logit",)
 
     def __init__(self, logit):
         self.logit = logit
         super().__init__(jnp.shape(logit), ())
 
-    def sample(self, key, sample_shape=()):
-        return jnp.where(
-            jax.random.uniform(key, sample_shape + self.batch_shape) < jax.nn.sigmoid(self.logit), 1.0, -1.0
-        )
+    @property
+    def support(self):
+        return dist.constraints.real
 
-    def log_prob(self, value):
+    def sample(self, key, sample_shape=()):
+        assert key is not None
+        uniform = jax.random.uniform(key, sample_shape + self.batch_shape)
+        return jnp.where(uniform < jax.nn.sigmoid(self.logit), 1.0, -1.0)
+
+    def log_prob(self, value, intermediates=None):
         return jax.nn.log_sigmoid(value * self.logit)
 
 

@@ -48,8 +48,10 @@ def test_bands_in_words(band, text):
 
 def test_shifting_moves_both_ends_and_a_whole_line_says_nothing():
     assert ALIGNED.shifted(-1, 2) == Align(0, 1, 4, -1, 2)
-    assert ALIGNED.shifted(-INF, 0).shifted(1, 1) == Align(0, 1, 4, -INF, 1)
-    assert ALIGNED.shifted(-INF, 0).shifted(0, INF) is None
+    earlier = ALIGNED.shifted(-INF, 0)
+    assert earlier is not None
+    assert earlier.shifted(1, 1) == Align(0, 1, 4, -INF, 1)
+    assert earlier.shifted(0, INF) is None
 
 
 def test_a_join_holds_the_hull():
@@ -120,6 +122,8 @@ def test_widening_covers_the_join_and_ends(seed):
         wide = widen(old, new)
         for node in bits(join(old, new).nodes):
             joined, widened = join(old, new).rels(node), wide.rels(node)
+            assert joined is not None
+            assert widened is not None
             for a, b in zip(joined, widened, strict=True):
                 assert b is None or (a is not None and b.low <= a.low and b.high >= a.high)
         changed, old, steps = wide != old, wide, steps + 1

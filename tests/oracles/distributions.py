@@ -13,7 +13,7 @@ A2, A3 = jnp.array([0.7, 1.6]), jnp.array([0.3, -0.6, 1.1])
 P3 = jnp.array([0.2, 0.5, 0.3])
 TRIL = jnp.array([[1.1, 0.0], [0.4, 0.8]])
 COV = TRIL @ TRIL.T
-MIXING = dist.Categorical(probs=jnp.array([0.3, 0.7]))
+MIXING = dist.CategoricalProbs(jnp.array([0.3, 0.7]))
 
 
 # Bases that are not distributions, or that cannot be drawn from.
