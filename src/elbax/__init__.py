@@ -22,7 +22,10 @@ from elbax.errors import SiteMismatchError as SiteMismatchError
 
 # estimators
 from elbax.estimators.base import Estimator as Estimator
+from elbax.estimators.enumerate import Enumerate as Enumerate
 from elbax.estimators.fixed import Fixed as Fixed
+from elbax.estimators.leave_one_out import RLOO as RLOO
+from elbax.estimators.leave_one_out import Replicas as Replicas
 from elbax.estimators.pathwise import Pathwise as Pathwise
 from elbax.estimators.score import NoBaseline as NoBaseline
 from elbax.estimators.score import Score as Score

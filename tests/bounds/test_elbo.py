@@ -9,7 +9,7 @@ from jax import lax
 
 import elbax
 from elbax.errors import ConfigError, SiteMismatchError
-from elbax.estimators.surrogate import make_plan
+from elbax.estimators.plan import make_plan
 from tests.oracles import linear_gaussian as lg
 from tests.oracles.statistics import assert_mean
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from elbax.estimators.surrogate import with_plan
+from elbax.estimators.choose import choose
 from elbax.graph.evaluate import cost_key, evaluate, site_keys
 from elbax.graph.graph import build
 from elbax.graph.influence import spread
@@ -24,7 +24,7 @@ MOVE = 0.734
 def violations(program, x):
     """Costs that changed although the graph says that they would not, and counts of claimed and actual pairs."""
     graph, _ = build(program, (x,), {})
-    with_plan(graph, None)
+    choose(graph.raw_facts, None, graph.name, portable=graph.portable)
     facts = graph.facts
     if not facts.samples:
         return [], 0, 0

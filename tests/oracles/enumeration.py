@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from elbax.estimators.base import LogProb
-from elbax.estimators.surrogate import Plan, ghost, make_plan, sum_of
+from elbax.estimators.ghost import ghost, sum_of
+from elbax.estimators.plan import Plan, Run, make_plan
 from elbax.graph.distributions import Lifted
 from elbax.graph.evaluate import Records, evaluate
 
@@ -109,7 +110,7 @@ def expected_estimate(program, *args, estimators=None, argnums=0):
         def one(values):
             def loss(arrays):
                 records, log_p = _run(plan, values, arrays)
-                return ghost(_total(records), plan.terms(records)), log_p
+                return ghost(_total(records), plan.terms(Run(records, {}, {}), {}, {})[0]), log_p
 
             grads, log_p = jax.grad(loss, has_aux=True)(arrays)
             return jnp.exp(log_p), grads

@@ -11,7 +11,7 @@ from elbax.bounds.elbo import ELBO
 from elbax.bounds.per_datum import datum_relation, sum_per_datum_parts
 from elbax.errors import ProgramError
 from elbax.estimators.choose import choose
-from elbax.estimators.surrogate import Plan
+from elbax.estimators.plan import Plan
 from elbax.graph.graph import build
 from elbax.graph.relations import Rels
 from elbax.graph.tracing import Arguments

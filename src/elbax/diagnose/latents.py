@@ -13,7 +13,7 @@ import numpy as np
 
 from elbax.bounds.divergence import closed_form_kl
 from elbax.bounds.pair import run_pair
-from elbax.estimators.surrogate import make_plan
+from elbax.estimators.plan import make_plan
 from elbax.fit.feed import check_rows
 from elbax.fit.training import as_arguments
 from elbax.graph.evaluate import cost_key

@@ -7,11 +7,16 @@ outside, when all costs are known. The surrogate loss is
     L = sum_c c + sum_w term_w,        d L / d parameters = the gradient estimate,
 
 in which a term only counts through its derivative: the value of the loss is the value of the costs.
+
+An estimator may ask what the costs would have been with another value of its node (`Context.probe`): coupled, exact,
+control-variate and measure-valued estimators are short files on top of that. It may keep a state from step to step
+(`init`, `update`), such as a moving average or a learned baseline.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -19,9 +24,10 @@ import jax
 import jax.numpy as jnp
 
 from elbax.graph import ir
+from elbax.graph.compat import Source
 from elbax.graph.distributions import Lifted
 
-__all__ = ["Context", "Draw", "Estimator", "LogProb"]
+__all__ = ["Context", "Draw", "Estimator", "LogProb", "Site"]
 
 
 class Draw(NamedTuple):
@@ -30,7 +36,7 @@ class Draw(NamedTuple):
     Attributes:
         value: how it enters the program. Shape `dist.shape + dist.event_shape`.
         log_prob: its log-density as the program may use it in a cost, or `None` if it does not. Shape `dist.shape`.
-        aux: what the estimator wants to see again in `term`.
+        aux: what the estimator wants to see again in `term`; arrays, zero for a branch that is not taken.
     """
 
     value: jax.Array
@@ -57,23 +63,55 @@ class LogProb(enum.Enum):
         return cls.LINEAR if eq.options.linear else cls.FULL
 
 
+class Site(NamedTuple):
+    """What an estimator may ask about its node before anything is run.
+
+    Attributes:
+        name: of the node.
+        source: the user's line.
+        dist: its distribution, of one step of the loops around it; without numbers.
+        loops: lengths of the loops around it.
+        shape: of the node, loops first.
+        credit_shape: of its Q̂: the node's axes, of size one where it is mixed.
+        aligned: for each axis, whether the elements along it influence separate costs, so that all of them can be
+            probed at once.
+        smooth: why the costs are no differentiable functions of the node's value, or `None` if they are.
+    """
+
+    name: str
+    source: Source
+    dist: Lifted
+    loops: tuple[int, ...] = ()
+    shape: tuple[int, ...] = ()
+    credit_shape: tuple[int, ...] = ()
+    aligned: tuple[bool, ...] = ()
+    smooth: str | None = None
+
+
 class Context(NamedTuple):
     """What `term` gets; arrays have the axes of the loops around the site first.
 
     Attributes:
-        name: of the node.
-        shape: of the node.
+        site: the node.
         aux: what `draw` returned.
         credit: Q̂, the sum of the costs that each element influences, without derivative. The node's axes, of size one
             where the node is mixed. `None` if the estimator does not ask for it.
         baseline: the value that the program states as the node's baseline, without derivative, or `None`.
+        others: the mean credit of the other replicas of the whole program, or `None` if there is one only.
+        probe: `value -> credit`, what Q̂ had been if the node had had that value and all else had been drawn with the
+            same random numbers. Carries a derivative with respect to the value only. To be mapped with `jax.vmap`.
+        state: of the estimator.
+        share: the weight of this run among the branches that are run, for each element: a baseline has to carry it.
     """
 
-    name: str
-    shape: tuple[int, ...]
+    site: Site
     aux: Any
     credit: jax.Array | None
     baseline: jax.Array | None
+    others: jax.Array | None = None
+    probe: Callable[[jax.Array], jax.Array] | None = None
+    state: Any = None
+    share: jax.Array | float = 1.0
 
 
 class Estimator(eqx.Module):
@@ -84,17 +122,40 @@ class Estimator(eqx.Module):
         pathwise: whether derivatives flow through the drawn value.
         by_density: whether the derivative is that of the draw's log-density, which has to show all that moves the draw.
         needs_credit: whether `term` needs Q̂.
-        num_evaluations: forward passes of the program, or of the part below the node, per estimate.
+        probes: whether `term` probes. A node in a loop cannot be probed.
+        as_float: whether the values of a discrete node have to enter the program as floats.
     """
 
     unbiased: ClassVar[bool] = True
     pathwise: ClassVar[bool] = False
     by_density: ClassVar[bool] = False
     needs_credit: ClassVar[bool] = True
-    num_evaluations: ClassVar[int] = 1
+    probes: ClassVar[bool] = False
+    as_float: ClassVar[bool] = False
 
-    def requires(self, dist: Lifted) -> str | None:
-        """Why this estimator cannot serve a node with this distribution, or `None`."""
+    @property
+    def num_replicas(self) -> int:
+        """How often the whole program is run for one estimate."""
+        return 1
+
+    def requires(self, site: Site) -> str | None:
+        """Why this estimator cannot serve a node, or `None`."""
+        return None
+
+    def num_evaluations(self, site: Site) -> int:
+        """Runs of the program, or of the part below the node, per estimate."""
+        return self.num_replicas
+
+    def init(self, key: jax.Array, site: Site) -> Any:
+        """The state before the first step; `None` for an estimator without one."""
+        return None
+
+    def update(self, context: Context) -> Any:
+        """The state after a step; nothing in it carries a derivative."""
+        return context.state
+
+    def coupled(self, key: jax.Array, num_replicas: int, site: Site) -> Any:
+        """What to hand to `draw` in place of independent keys, with an axis of replicas first; `None` for keys."""
         return None
 
     def draw(self, key: jax.Array, dist: Lifted, log_prob: LogProb) -> Draw:

@@ -16,7 +16,8 @@ from typing import Any
 import equinox as eqx
 
 from elbax.errors import EstimatorError
-from elbax.estimators.base import Estimator
+from elbax.estimators.base import Estimator, Site
+from elbax.estimators.credits import aligned_axes, credit_shapes
 from elbax.estimators.fixed import Fixed
 from elbax.estimators.pathwise import Pathwise
 from elbax.estimators.score import Score
@@ -24,7 +25,7 @@ from elbax.graph.analysis import Facts
 from elbax.graph.graph import abstract_distribution
 from elbax.graph.relations import bits
 
-__all__ = ["Choice", "Estimators", "choose", "credit_nodes"]
+__all__ = ["Choice", "Estimators", "choose", "credit_nodes", "describe", "settle", "site_of"]
 
 Estimators = Estimator | Mapping[str, Estimator] | None
 
@@ -106,7 +107,7 @@ def _by_rule(facts: Facts, name: str, *, portable: bool) -> Choice:
         return Choice(Fixed(), "its distribution depends on nothing")
     if name in facts.baselines:
         return Choice(Score(), "the program states a baseline for it")
-    obstacle = Pathwise().requires(abstract_distribution(fact.equation))
+    obstacle = Pathwise().requires(site_of(facts, name))
     if obstacle is not None:
         return Choice(Score(), obstacle)
     if jump := _jump(facts, fact.index):
@@ -118,17 +119,62 @@ def _check(facts: Facts, name: str, estimator: Estimator) -> None:
     """Refuses an estimator that the user has chosen and that is not valid for its node, whatever the others are."""
     fact = facts.samples[name]
     source = fact.equation.source
-    obstacle = estimator.requires(abstract_distribution(fact.equation))
-    if obstacle is not None:
-        raise EstimatorError(
-            f"site '{name}' ({source}) cannot use {describe(estimator)}: {obstacle}. Use `elbax.Score()`, or leave "
-            "the choice to elbax by not naming the site."
-        )
+    if estimator.pathwise:  # of the others, what they require is only known once costs are split
+        _refuse(site_of(facts, name), estimator)
     if isinstance(estimator, Fixed) and fact.parameters.nodes:
         raise EstimatorError(
             f"site '{name}' ({source}) has parameters that depend on the arguments of the program; Fixed() would leave "
             "their gradient out. Use `elbax.Score()` or `elbax.Pathwise()`."
         )
+
+
+def _refuse(site: Site, estimator: Estimator) -> None:
+    obstacle = estimator.requires(site)
+    if obstacle is None and estimator.probes and site.loops:
+        obstacle = (
+            f"it stands in a loop of {site.loops[0]} steps, and what the costs would be with another value at one step "
+            "could only be found by running the rest of the loop again at every step"
+        )
+    if obstacle is not None:
+        raise EstimatorError(
+            f"site '{site.name}' ({site.source}) cannot use {describe(estimator)}: {obstacle}. Use `elbax.Score()`, or "
+            "leave the choice to elbax by not naming the site."
+        )
+
+
+def site_of(facts: Facts, name: str) -> Site:
+    """What estimators may ask about a node, as far as an analysis knows it."""
+    fact = facts.samples[name]
+    return Site(
+        name,
+        fact.equation.source,
+        abstract_distribution(fact.equation),
+        fact.loops,
+        fact.shape,
+        credit_shapes(facts, name),
+        aligned_axes(facts, name),
+        _jump(facts, fact.index),
+    )
+
+
+def settle(
+    facts: Facts, sites: dict[str, Site], chosen: Mapping[str, Choice], spec: Estimators
+) -> tuple[dict[str, Choice], dict[str, Site]]:
+    """Checks all choices against what is known once the costs are split.
+
+    Raises:
+        EstimatorError: for an estimator whose requirements a node does not meet.
+    """
+    drawn = {name: facts.samples[name].index for name, c in chosen.items() if not c.estimator.pathwise}
+    after = {}
+    for name, site in sites.items():
+        bit = 1 << facts.samples[name].index
+        jumps = next((n for n in drawn if n != name and facts.samples[n].parameters.nodes & bit), None)
+        if site.smooth is None and jumps is not None:
+            site = site._replace(smooth=f"'{jumps}', which it influences, is drawn without derivative")
+        after[name] = site
+        _refuse(site, chosen[name].estimator)
+    return dict(chosen), after
 
 
 def _jump(facts: Facts, node: int) -> str | None:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax
 
 from elbax.errors import EstimatorError
-from elbax.estimators.base import Draw, Estimator, LogProb
+from elbax.estimators.base import Draw, Estimator, LogProb, Site
 from elbax.graph.distributions import Lifted
 from elbax.graph.draws import jumps_in_draw
 
@@ -36,8 +36,9 @@ class Pathwise(Estimator):
     pathwise: ClassVar[bool] = True
     needs_credit: ClassVar[bool] = False
 
-    def requires(self, dist: Lifted) -> str | None:
+    def requires(self, site: Site) -> str | None:
         """Needs draws that are differentiable in the parameters."""
+        dist = site.dist
         if dist.has_rsample and not jumps_in_draw(dist):
             return None
         if dist.has_rsample:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from elbax.estimators.base import Context, Draw, Estimator, LogProb
+from elbax.estimators.base import Context, Draw, Estimator, LogProb, Site
 from elbax.graph.distributions import Lifted
 
 __all__ = ["Baseline", "NoBaseline", "Score", "Stated"]
@@ -17,9 +17,22 @@ __all__ = ["Baseline", "NoBaseline", "Score", "Stated"]
 class Baseline(eqx.Module):
     """Base of all baselines: what is subtracted from a node's credit to lower the variance of its score."""
 
+    @property
+    def num_replicas(self) -> int:
+        """How often the whole program is run for one estimate."""
+        return 1
+
+    def init(self, key: jax.Array, site: Site) -> Any:
+        """The state before the first step, or `None`."""
+        return None
+
     def value(self, context: Context) -> jax.Array:
         """The baseline, broadcastable to the node's shape; it may not depend on the node's own draw."""
         raise NotImplementedError
+
+    def update(self, context: Context) -> Any:
+        """The state after a step."""
+        return context.state
 
 
 class NoBaseline(Baseline):
@@ -59,6 +72,19 @@ class Score(Estimator):
     by_density: ClassVar[bool] = True
     needs_credit: ClassVar[bool] = True
 
+    @property
+    def num_replicas(self) -> int:
+        """Those that the baseline asks for."""
+        return self.baseline.num_replicas
+
+    def init(self, key: jax.Array, site: Site) -> Any:
+        """The state of the baseline."""
+        return self.baseline.init(key, site)
+
+    def update(self, context: Context) -> Any:
+        """The state of the baseline after a step."""
+        return self.baseline.update(context)
+
     def draw(self, key: jax.Array, dist: Lifted, log_prob: LogProb) -> Draw:
         """A draw without derivative, and its log-density with one."""
         value = jax.lax.stop_gradient(dist.sample(key))
@@ -70,5 +96,5 @@ class Score(Estimator):
     def term(self, context: Context) -> jax.Array:
         """`sum log p(w) * stop_gradient(Q - b)`."""
         assert context.credit is not None
-        weight = jax.lax.stop_gradient(context.credit - self.baseline.value(context))
+        weight = jax.lax.stop_gradient(context.credit - context.share * self.baseline.value(context))
         return jnp.sum(context.aux * weight)

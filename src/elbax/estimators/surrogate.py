@@ -1,235 +1,23 @@
-"""The surrogate loss: a function whose value is the cost of one run and whose gradient estimates that of the mean.
-
-    L = sum_c c + sum_w log p(w | DEPS_w) * stop_gradient(Q_w) - its value + ...
-
-is assembled in four steps: trace and analyse the program (once per shapes), run it with every node drawn by its
-estimator, collect what each node is credited with, add the nodes' terms. Compiled, it is what one would have written
-by hand for this program.
-
-Source: Schulman et al., Gradient Estimation Using Stochastic Computation Graphs, NeurIPS 2015, corollary 1.
-"""
+"""The surrogate loss: a function whose value is the cost of one run and whose gradient estimates that of the mean."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
-from elbax.errors import EstimatorError, ProgramError
-from elbax.estimators.base import Context, Estimator, LogProb
-from elbax.estimators.choose import Choice, Estimators, choose, credit_nodes
-from elbax.graph import ir
-from elbax.graph.analysis import Facts, SampleFact, analyse
-from elbax.graph.distributions import Lifted, distribution_name
-from elbax.graph.draws import unseen_by_density
-from elbax.graph.evaluate import Records, cost_key, evaluate, site_keys
-from elbax.graph.graph import Graph, abstract_distribution, baseline_axes, build
-from elbax.graph.influence import credit
-from elbax.graph.ir import Block
-from elbax.graph.split import split_costs
+from elbax.errors import ProgramError
+from elbax.estimators.choose import Estimators
+from elbax.estimators.plan import Plan, make_plan
+from elbax.graph.graph import Graph
 from elbax.graph.tracing import Arguments, program_name
 
-__all__ = ["Plan", "make_plan", "surrogate", "trace", "value_and_grad"]
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """A program made ready to be run and differentiated.
-
-    Attributes:
-        graph: of the program.
-        block: the program, its costs split as far as the chosen estimators need it.
-        facts: the analysis of `block`.
-        chosen: the estimator of every node.
-    """
-
-    graph: Graph
-    block: Block
-    facts: Facts
-    chosen: dict[str, Choice]
-
-    def run(self, key: jax.Array, arrays: Sequence[Any]) -> Records:
-        """One run: every node drawn by its estimator, all costs and terms' ingredients recorded."""
-
-        def on_sample(eq: ir.Sample, dist: Lifted, site_key: jax.Array) -> tuple[Any, Any, Any]:
-            estimator = self.chosen[eq.name].estimator
-            draw = estimator.draw(site_key, dist, LogProb.of(eq))
-            value = _fenced(eq, draw.value, unseen_by_density(dist)) if estimator.by_density else draw.value
-            return value, draw.log_prob, draw.aux
-
-        keys = site_keys(key, {name: fact.loops for name, fact in self.facts.samples.items()})
-        _, records = evaluate(self.block, arrays, on_sample, keys)
-        return records
-
-    def loss(self, key: jax.Array, arrays: Sequence[Any]) -> jax.Array:
-        """The surrogate loss of one run."""
-        return self.weighted(key, arrays, {})[0]
-
-    def weighted(
-        self, key: jax.Array, arrays: Sequence[Any], weights: Mapping[str, float]
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The surrogate of a weighted sum of the costs, and the weighted sum of each cost.
-
-        Args:
-            key: random key of the run.
-            arrays: the arguments of the program, flat.
-            weights: by name of the cost; 1 where none is given.
-        """
-        records = self.run(key, arrays)
-        sums: dict[str, jax.Array] = {}
-        for name, part in self.facts.costs:
-            share = jnp.sum(records.costs[cost_key(name, part)])
-            share = share * weights[name] if name in weights else share
-            sums[name] = sums[name] + share if name in sums else share
-        total = sum_of(list(sums.values()))
-        if all(type(c.estimator).term is Estimator.term for c in self.chosen.values()):
-            return total, sums
-        return ghost(total, self.terms(_weigh(records, self.facts, weights))), sums
-
-    def terms(self, records: Records) -> jax.Array:
-        """The sum of the terms of all nodes."""
-        credits = collect_credits(self.facts, records, credit_nodes(self.facts, self.chosen))
-        terms = []
-        for name, choice in self.chosen.items():
-            fact = self.facts.samples[name]
-            baseline = records.baselines.get(name)
-            context = Context(
-                name,
-                fact.shape,
-                records.samples[name],
-                credits.get(name),
-                None if baseline is None else _fit_baseline(baseline, fact, self.facts),
-            )
-            terms.append(choice.estimator.term(context))
-        return sum_of(terms)
-
-
-def _fenced(eq: ir.Sample, value: jax.Array, unseen: list[jax.Array]) -> jax.Array:
-    """The value, behind a fence that refuses derivatives with respect to what the log-density does not show."""
-    if not unseen:
-        return value
-
-    @jax.custom_jvp
-    def fence(value: jax.Array, unseen: list[jax.Array]) -> jax.Array:
-        return value
-
-    def refuse(primals: Any, tangents: Any) -> Any:
-        moves = [t for t in tangents[1] if not isinstance(t, SymbolicZero)]
-        if moves:
-            name = distribution_name(abstract_distribution(eq).one)
-            raise EstimatorError(
-                f"site '{eq.name}' ({eq.source}) has a Score() estimator, but the support of its {name} moves with a "
-                "parameter that is differentiated, which the derivative of its log-density does not show: the gradient "
-                "would be biased. Draw from a fixed support and move the draw, as in `low + (high - low) * "
-                "elbax.sample(name, Uniform(0, 1))`, or stop the gradient of that parameter."
-            )
-        return primals[0], jnp.zeros_like(value) if isinstance(tangents[0], SymbolicZero) else tangents[0]
-
-    fence.defjvp(refuse, symbolic_zeros=True)
-    return fence(value, unseen)
-
-
-def _weigh(records: Records, facts: Facts, weights: Mapping[str, float]) -> Records:
-    costs = {
-        cost_key(name, part): records.costs[cost_key(name, part)] * weights.get(name, 1.0) for name, part in facts.costs
-    }
-    return Records(records.samples, costs if weights else records.costs, records.baselines)
-
-
-def sum_of(values: Sequence[jax.Array]) -> jax.Array:
-    """The sum of scalars, zero if there are none."""
-    return sum(values[1:], values[0]) if values else jnp.zeros(())
-
-
-def _fit_baseline(value: jax.Array, fact: SampleFact, facts: Facts) -> jax.Array:
-    """A baseline with its dimensions where those of the node are, and size one elsewhere."""
-    axes = baseline_axes(facts.baselines[fact.equation.name], fact)
-    shape = [1] * len(fact.shape)
-    for axis, n in zip(axes, value.shape, strict=True):
-        shape[axis] = n
-    return jax.lax.stop_gradient(value).reshape(shape)
-
-
-def collect_credits(facts: Facts, records: Records, nodes: int) -> dict[str, jax.Array]:
-    """Q̂ of each of `nodes`: the costs that each of its elements influences, summed; without derivative.
-
-    Nodes often share most of their costs (in a chain, each has those of the next and a few more). Sums are built on
-    the largest one already made, so that the work is linear in the number of sites for nested influences.
-    """
-    wanted = {name: fact for name, fact in facts.samples.items() if nodes >> fact.index & 1}
-    pieces: dict[Any, int] = {}
-    arrays: list[jax.Array] = []
-    sets: dict[str, dict[tuple[int, ...], int]] = {name: {} for name in wanted}
-    for (cost, part), cost_fact in facts.costs.items():
-        for rels, members in cost_fact.dep.groups:
-            for name, fact in wanted.items():
-                if not members >> fact.index & 1:
-                    continue
-                where = (cost, part, rels, fact.shape)
-                if where not in pieces:
-                    pieces[where] = len(arrays)
-                    c = jax.lax.stop_gradient(records.costs[cost_key(cost, part)])
-                    arrays.append(credit(c, rels, fact.shape))
-                shape = arrays[pieces[where]].shape
-                sets[name][shape] = sets[name].get(shape, 0) | 1 << pieces[where]
-    sums = _shared_sums({mask for by_shape in sets.values() for mask in by_shape.values()}, arrays)
-    return {name: sum_of([sums[mask] for mask in by_shape.values()]) for name, by_shape in sets.items()}
-
-
-def _shared_sums(masks: set[int], arrays: Sequence[jax.Array]) -> dict[int, jax.Array]:
-    sums: dict[int, jax.Array] = {}
-    for mask in sorted(masks, key=lambda m: (m.bit_count(), m)):
-        base = max((m for m in sums if m & ~mask == 0), key=int.bit_count, default=0)
-        rest = [arrays[i] for i in range(mask.bit_length()) if (mask & ~base) >> i & 1]
-        sums[mask] = sum_of([sums[base], *rest] if base else rest)
-    return sums
-
-
-@jax.custom_jvp
-def ghost(total: jax.Array, terms: jax.Array) -> jax.Array:
-    """`total`, with the derivative of `total + terms`: the terms cost nothing in the forward pass."""
-    return total
-
-
-@ghost.defjvp
-def _ghost_jvp(primals: Any, tangents: Any) -> Any:
-    (total, terms), (d_total, d_terms) = primals, tangents
-    return total, d_total + d_terms * _once(terms)
-
-
-@jax.custom_jvp
-def _once(terms: jax.Array) -> jax.Array:
-    return jnp.ones_like(terms)
-
-
-@_once.defjvp
-def _once_jvp(primals: Any, tangents: Any) -> Any:
-    raise ProgramError(
-        "the surrogate loss of a program with score-function nodes was differentiated twice. Its first derivative "
-        "estimates the gradient; its second does not estimate the Hessian. Only programs whose nodes are all pathwise "
-        "may be differentiated again."
-    )
-
-
-def make_plan(
-    program: Callable, estimators: Estimators, args: tuple, kwargs: dict[str, Any], batch_axes: tuple[int, ...] = ()
-) -> Plan:
-    """Traces and analyses a program, chooses its estimators, and splits its costs as far as they need."""
-    graph, _ = build(program, args, kwargs, batch_axes=batch_axes)
-    chosen = choose(graph.raw_facts, estimators, graph.name, portable=graph.portable)
-    graph = replace(graph, plan={name: str(choice) for name, choice in chosen.items()})
-    block, facts = graph.program, graph.raw_facts
-    nodes = credit_nodes(facts, chosen)
-    if nodes:
-        block = ir.prune(split_costs(block, facts, nodes))
-        facts = analyse(block, graph.arguments.inputs, graph.arguments.owners)
-    return Plan(graph, block, facts, chosen)
+__all__ = ["check_key", "graph_of", "surrogate", "trace", "value_and_grad"]
 
 
 def check_key(key: Any) -> None:
@@ -267,9 +55,14 @@ def trace(program: Callable, *args: Any, **kwargs: Any) -> Graph:
     References:
         Schulman et al., Gradient Estimation Using Stochastic Computation Graphs, NeurIPS 2015.
     """
+    return graph_of(program, None, args, kwargs)
+
+
+def graph_of(program: Callable, estimators: Estimators, args: tuple, kwargs: dict[str, Any]) -> Graph:
+    """The graph of a program, with its gradient plan for given estimators; see `trace`."""
     if jax.tree.leaves(eqx.filter(program, eqx.is_inexact_array)):
         program, args = _parameters_first(program), (program, *args)
-    return with_plan(build(program, args, kwargs)[0], None)
+    return make_plan(program, estimators, args, kwargs).graph
 
 
 def _parameters_first(module: Callable) -> Callable:
@@ -282,12 +75,6 @@ def _parameters_first(module: Callable) -> Callable:
     program.__signature__ = inspect.Signature([first, *inspect.signature(module).parameters.values()])  # type: ignore
     program.__qualname__ = program_name(module)
     return program
-
-
-def with_plan(graph: Graph, estimators: Estimators) -> Graph:
-    """The graph with its gradient plan filled in."""
-    chosen = choose(graph.raw_facts, estimators, graph.name, portable=graph.portable)
-    return replace(graph, plan={name: str(choice) for name, choice in chosen.items()})
 
 
 def surrogate(program: Callable, estimators: Estimators = None) -> Callable[..., jax.Array]:

@@ -90,7 +90,7 @@ def _parts(trainer: Trainer, state: State, batch: Any) -> Iterator[tuple[str, An
         rels = datum_relation(facts, fact.dep)
         fix = "Look at the distribution behind it: a zero probability, or a scale that underflows."
         yield f"cost '{name}' ({fact.equation.source})", records.costs[cost_key(name, part)], rels, fix
-    _, grads = trainer.loss_and_grad(state.params, seen, key)
+    _, grads = trainer.loss_and_grad(state, seen, key)
     for path, x in jax.tree_util.tree_leaves_with_path(grads):
         fix = (
             "All values are finite, so a derivative has a pole there (sqrt, log or a norm at zero, a `where` whose "

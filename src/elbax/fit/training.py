@@ -24,7 +24,7 @@ from elbax.bounds.base import Bound
 from elbax.bounds.per_datum import local_costs
 from elbax.errors import ConfigError
 from elbax.estimators.choose import Estimators
-from elbax.estimators.surrogate import Plan, make_plan
+from elbax.estimators.plan import Outcome, Plan, make_plan
 from elbax.graph.tracing import Arguments
 
 __all__ = ["Info", "State", "Summary", "Trainer", "make_trainer"]
@@ -41,12 +41,14 @@ class State(NamedTuple):
         opt_state: of the optimiser.
         step: steps done so far.
         key: random key of the run; each step uses `fold_in(key, step)`.
+        estimators: states of the estimators that have one, by site.
     """
 
     params: Any
     opt_state: Any
     step: jax.Array
     key: jax.Array
+    estimators: dict[str, Any]
 
 
 class Info(NamedTuple):
@@ -96,29 +98,32 @@ class Trainer:
         """The state before the first step."""
         params = eqx.filter(bound, eqx.is_inexact_array)
         params = jax.tree.map(jnp.array, params)  # copies: the blocks donate their state
-        return State(params, self.optimizer.init(params), jnp.zeros((), jnp.int32), key)
+        estimators = self.plan.init(jax.random.fold_in(key, -1))
+        return State(params, self.optimizer.init(params), jnp.zeros((), jnp.int32), key, estimators)
 
     def update(self, state: State, batch: Any) -> tuple[State, Info]:
         """One step: draw, differentiate, move the parameters."""
         batch, key = self.see(state, batch)
-        (loss, costs), grads = self.loss_and_grad(state.params, batch, key)
+        (loss, outcome), grads = self.loss_and_grad(state, batch, key)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return State(params, opt_state, state.step + 1, state.key), Info(loss, costs)
+        return State(params, opt_state, state.step + 1, state.key, outcome.states), Info(loss, outcome.costs)
 
     def see(self, state: State, batch: Any) -> tuple[Any, jax.Array]:
         """The batch as the model sees it at the next step, and the key of that step's draws."""
         prepare_key, key = jax.random.split(jax.random.fold_in(state.key, state.step))
         return (batch if self.prepare is None else self.prepare(prepare_key, batch)), key
 
-    def loss_and_grad(self, params: Any, batch: Any, key: jax.Array) -> tuple[tuple[jax.Array, dict], Any]:
+    def loss_and_grad(self, state: State, batch: Any, key: jax.Array) -> tuple[tuple[jax.Array, Outcome], Any]:
         """The loss with the share of each cost, and the gradient estimate."""
-        return jax.value_and_grad(lambda p: self.loss(p, batch, key), has_aux=True)(params)
+        return jax.value_and_grad(lambda p: self.loss(p, batch, key, state.estimators), has_aux=True)(state.params)
 
-    def loss(self, params: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(
+        self, params: Any, batch: Any, key: jax.Array, estimators: Mapping[str, Any] | None = None
+    ) -> tuple[jax.Array, Outcome]:
         """Minus the bound per datum, in nats, as a surrogate; and the share of each cost."""
         arguments = Arguments.of(call, (self.bound(params), *as_arguments(batch)), {})
-        return self.plan.weighted(key, arguments.arrays, self.weights)
+        return self.plan.estimate(key, arguments.arrays, self.weights, estimators)
 
     def bound(self, params: Any) -> Bound:
         """The bound with given parameters."""

@@ -64,7 +64,7 @@ def _piece(
     def of_batch(params: Any, batch: Any, batch_key: jax.Array) -> dict[str, jax.Array]:
         prepare_key, draw_key = jax.random.split(batch_key)
         seen = batch if prepare is None else prepare(prepare_key, batch)
-        return one.loss(params, seen, draw_key)[1]
+        return one.loss(params, seen, draw_key)[1].costs
 
     @jax.jit
     def evaluate(params: Any, batches: Any) -> dict[str, jax.Array]:

@@ -214,7 +214,7 @@ class _Interpreter:
 
     def sample(self, eq: ir.Sample, deps: list[Dep], control: Dep, loops: tuple[int, ...]) -> list[Dep]:
         avals = _avals(eq)
-        value, log_prob = value_and_log_prob_avals(eq.structure, avals)
+        value, log_prob = value_and_log_prob_avals(eq.structure, avals, as_float=eq.options.as_float)
         parameters = join(self.density(eq.structure, (value, *avals), [EMPTY, *deps], loops), control)
         bit = 1 << self.numbers[eq.name]
         levels = tuple(loop(level, n) for level, n in enumerate(loops))

@@ -171,11 +171,11 @@ R = TypeVar("R")
 
 def cached(fn: Callable[P, R]) -> Callable[P, R]:
     """Keeps results by arguments, which are shapes and structures, and by whether JAX computes in double precision."""
-    kept = functools.lru_cache(maxsize=4096)(lambda x64, *args: fn(*args))  # type: ignore[call-arg]
+    kept = functools.lru_cache(maxsize=4096)(lambda x64, *args, **kwargs: fn(*args, **kwargs))  # type: ignore
 
     @functools.wraps(fn)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        return kept(jax.config.jax_enable_x64, *args)  # type: ignore[attr-defined]
+        return kept(jax.config.jax_enable_x64, *args, **kwargs)  # type: ignore[attr-defined]
 
     return wrapper
 

@@ -234,13 +234,14 @@ def lane_avals(structure: Structure, avals: tuple[jax.ShapeDtypeStruct, ...]) ->
 
 @cached
 def value_and_log_prob_avals(
-    structure: Structure, avals: tuple[jax.ShapeDtypeStruct, ...]
+    structure: Structure, avals: tuple[jax.ShapeDtypeStruct, ...], *, as_float: bool = False
 ) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
-    """Shapes and dtypes of a draw and of its log-density."""
+    """Shapes and dtypes of a draw and of its log-density; `as_float` for discrete draws that are given as floats."""
 
     def both(key: jax.Array, leaves: tuple) -> tuple[jax.Array, jax.Array]:
         lifted = Lifted(structure, leaves)
-        return lifted.draw_with_log_prob(key, differentiable=lifted.has_rsample)
+        value, log_prob = lifted.draw_with_log_prob(key, differentiable=lifted.has_rsample)
+        return (value.astype(float) if as_float and lifted.is_discrete else value), log_prob
 
     return jax.eval_shape(both, jax.eval_shape(lambda: jax.random.key(0)), avals)
 

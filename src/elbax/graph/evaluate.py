@@ -9,7 +9,7 @@ replaces the draw) is its *feed* and enters as a scanned array, so that nothing 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,10 @@ from elbax.graph import compat, ir
 from elbax.graph.distributions import Lifted
 from elbax.graph.ir import Atom, Block, Constant, Var
 
-__all__ = ["OnObserve", "OnSample", "Records", "evaluate", "negative_log_prob", "site_keys"]
+__all__ = ["Env", "OnObserve", "OnSample", "Records", "evaluate", "evaluate_in", "negative_log_prob", "site_keys"]
+
+# The value of every variable of a block
+Env = dict[Var, Any]
 
 # (site, its distribution, its feed) -> (value, log-density or None if nobody reads it, what to record)
 OnSample = Callable[[ir.Sample, Lifted, Any], tuple[Any, Any, Any]]
@@ -93,17 +96,30 @@ def evaluate(
     Returns:
         The outputs of the block and the records of its sites.
     """
-    env: dict[Var, Any] = dict(zip(block.inputs, inputs, strict=True))
+    env: Env = dict(zip(block.inputs, inputs, strict=True))
+    records = evaluate_in(env, block.equations, on_sample, feeds, on_observe)
+    return [read(env, a) for a in block.outputs], records
+
+
+def read(env: Mapping[Var, Any], atom: Atom) -> Any:
+    """The value of an atom."""
+    return atom.value if isinstance(atom, Constant) else env[atom]
+
+
+def evaluate_in(
+    env: MutableMapping[Var, Any],
+    equations: Sequence[ir.Equation],
+    on_sample: OnSample,
+    feeds: Mapping[str, Any],
+    on_observe: OnObserve = negative_log_prob,
+) -> Records:
+    """Runs equations, taking values from and adding them to `env`; see `evaluate`."""
     records = Records()
-
-    def read(atom: Atom) -> Any:
-        return atom.value if isinstance(atom, Constant) else env[atom]
-
     runner = _Runner(on_sample, feeds, on_observe)
-    for eq in block.equations:
-        results = runner.equation(eq, [read(a) for a in eq.inputs], records)
+    for eq in equations:
+        results = runner.equation(eq, [read(env, a) for a in eq.inputs], records)
         env.update((v, x) for v, x in zip(eq.outputs, results, strict=True) if v is not None)
-    return [read(a) for a in block.outputs], records
+    return records
 
 
 @dataclass(frozen=True)

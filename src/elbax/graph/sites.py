@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,11 +37,14 @@ class SiteOptions:
         auxiliary: whether the guide's site has no counterpart in the model on purpose.
         linear: whether the log-density of the draw enters the costs as a summand, so that derivatives of expectation
             zero may be left out of it.
+        as_float: whether the values of a discrete site enter the program as floats, which an estimator needs that
+            relaxes them or differentiates costs at them.
     """
 
     scale: float = 1.0
     auxiliary: bool = False
     linear: bool = True
+    as_float: bool = False
 
 
 def check_scale(name: str, source: Source, scale: Any) -> float:
@@ -70,6 +73,19 @@ class Recorder:
 
 
 _RECORDER: contextvars.ContextVar[Recorder | None] = contextvars.ContextVar("elbax_recorder", default=None)
+_AS_FLOAT: contextvars.ContextVar[Callable[[str], bool]] = contextvars.ContextVar(
+    "elbax_as_float", default=lambda name: False
+)
+
+
+@contextlib.contextmanager
+def as_floats(wanted: Callable[[str], bool]) -> Iterator[None]:
+    """Traces the sites whose names are `wanted` with floats for values."""
+    token = _AS_FLOAT.set(wanted)
+    try:
+        yield
+    finally:
+        _AS_FLOAT.reset(token)
 
 
 @contextlib.contextmanager
@@ -125,7 +141,10 @@ def sample_with_log_prob(
     """
     name, source = _enter("sample", name)
     structure, leaves = take_apart(dist, f"sample site '{name}' ({source})")
-    options = SiteOptions(check_scale(name, source, scale), auxiliary)
+    recorder = _RECORDER.get()
+    assert recorder is not None
+    as_float = _AS_FLOAT.get()("/".join([*recorder.scopes, name]))
+    options = SiteOptions(check_scale(name, source, scale), auxiliary, as_float=as_float)
     value, log_prob = SAMPLE.bind(*leaves, name=name, source=source, structure=structure, options=options)
     return value, log_prob
 
@@ -261,7 +280,7 @@ def scope(name: str) -> Iterator[None]:
 def _sample_abstract(*avals: Any, name: str, source: Source, structure: Structure, options: SiteOptions) -> list[Any]:
     shapes = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals)
     try:
-        results = value_and_log_prob_avals(structure, shapes)
+        results = value_and_log_prob_avals(structure, shapes, as_float=options.as_float)
     except Exception as error:
         error.add_note(f"while finding the shape of sample site '{name}' ({source})")
         raise

@@ -269,7 +269,7 @@ def read_parameters(folder: RunFolder, recipe: Recipe, data: Dataset) -> tuple[B
     build_key, fit_key = run_keys(recipe)
     bound = recipe.bound(*recipe.build(data, build_key))
     params, static = eqx.partition(bound, eqx.is_inexact_array)
-    like = State(params, recipe.optimizer().init(params), jax.numpy.zeros((), jax.numpy.int32), fit_key)
+    like = State(params, recipe.optimizer().init(params), jax.numpy.zeros((), jax.numpy.int32), fit_key, {})
     (state, best), about = folder.checkpoints.load((like, params))
     chosen, step = (best, about["best_step"]) if about["best_step"] else (state.params, int(state.step))
     return eqx.combine(chosen, static), step, about

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from elbax.estimators.surrogate import trace, with_plan
+from elbax.estimators.surrogate import graph_of
 from elbax.fit.training import as_arguments
 from elbax.graph.compat import Source
 from elbax.graph.draw import legend, shape_text
@@ -75,7 +75,7 @@ class GraphFacts:
 def graph_facts(run: Run) -> GraphFacts:
     """Traces the bound of a run on a training batch."""
     batch = jax.tree.map(jnp.asarray, run.recipe.seen(run.data, "train", run.recipe.batch_size))
-    graph = with_plan(trace(run.bound, *as_arguments(batch)), run.recipe.estimators())
+    graph = graph_of(run.bound, run.recipe.estimators(), as_arguments(batch), {})
     return GraphFacts(
         svg=graph.draw(),
         legend=tuple(legend()),

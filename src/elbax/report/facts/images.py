@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from elbax.estimators.surrogate import make_plan
+from elbax.estimators.plan import make_plan
 from elbax.graph.evaluate import evaluate, site_keys
 from elbax.report.facts.units import Units
 from elbax.runs.run import Run

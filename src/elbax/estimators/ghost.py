@@ -1,0 +1,44 @@
+"""Adds to a loss what only its derivative should see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from elbax.errors import ProgramError
+
+__all__ = ["ghost", "sum_of"]
+
+
+@jax.custom_jvp
+def ghost(total: jax.Array, terms: jax.Array) -> jax.Array:
+    """`total`, with the derivative of `total + terms`: the terms cost nothing in the forward pass."""
+    return total
+
+
+@ghost.defjvp
+def _ghost_jvp(primals: Any, tangents: Any) -> Any:
+    (total, terms), (d_total, d_terms) = primals, tangents
+    return total, d_total + d_terms * _once(terms)
+
+
+@jax.custom_jvp
+def _once(terms: jax.Array) -> jax.Array:
+    return jnp.ones_like(terms)
+
+
+@_once.defjvp
+def _once_jvp(primals: Any, tangents: Any) -> Any:
+    raise ProgramError(
+        "the surrogate loss of a program with score-function nodes was differentiated twice. Its first derivative "
+        "estimates the gradient; its second does not estimate the Hessian. Use `elbax.surrogate(..., order=2)`, or "
+        "make all nodes pathwise."
+    )
+
+
+def sum_of(values: Sequence[jax.Array]) -> jax.Array:
+    """The sum of scalars, zero if there are none."""
+    return sum(values[1:], values[0]) if values else jnp.zeros(())
