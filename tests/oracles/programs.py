@@ -1,5 +1,9 @@
-"""Finite programs, one for each construct that a site may stand in; every program takes `theta` of shape [3]."""
+"""Programs, one for each construct that a site may stand in; every program takes `theta` of shape [3].
 
+`FINITE` have discrete nodes only, `MIXED` have Normal ones too.
+"""
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,7 +54,7 @@ def reversed_chain(theta):
     return costs
 
 
-def vmapped(theta, lanes=8):
+def vmapped(theta, lanes=10):
     def lane(x):
         b = elbax.sample("b", dist.Bernoulli(logits=theta[0] * x))
         return (b - 0.45 * x) ** 2 * (1 + theta[1] ** 2)
@@ -202,6 +206,75 @@ def merged(theta):
     return (x * theta).sum()
 
 
+def mapped_in_a_loop(theta):
+    """`vmap` in `scan`."""
+
+    def body(c, t):
+        b = jax.vmap(lambda x, w: elbax.sample("b", dist.Bernoulli(logits=w * x)))(c, theta)
+        return 0.5 * b, (b - 0.2 * t) ** 2 * theta
+
+    last, costs = lax.scan(body, jnp.array([-1.0, 0.5, 2.0]), jnp.arange(3.0))
+    return costs.sum() + last[0] * last[1]
+
+
+def branch_in_a_loop(theta):
+    """A `cond` in `scan`: which site is drawn depends on the step before."""
+
+    def body(c, t):
+        def draw_more(c):
+            b = elbax.sample("b", dist.Bernoulli(logits=theta[0] + t))
+            return b * (1.0 + c)
+
+        def stop(c):
+            d = elbax.sample("d", dist.Bernoulli(logits=theta[1] * c))
+            return -0.5 * d
+
+        c = lax.cond(c > 0.4, draw_more, stop, c)
+        return c, c**2 * theta[2]
+
+    last, costs = lax.scan(body, 1.0, jnp.arange(3.0))
+    return {"steps": costs, "last": last * theta[0]}
+
+
+def loop_in_a_branch(theta):
+    """A `scan` in a `cond`."""
+    a = elbax.sample("a", dist.Bernoulli(logits=theta[0]))
+
+    def walk(x):
+        def body(c, _):
+            b = elbax.sample("b", dist.Bernoulli(logits=theta[1] - c))
+            return c + b, b * theta[2]
+
+        last, costs = lax.scan(body, x, None, length=3)
+        return last**2 + costs.sum()
+
+    return lax.cond(a == 1, walk, lambda x: x * theta[1], 0.3)
+
+
+def recursive(theta):
+    """A function that calls itself: a tree of draws, each in the scope of its parent."""
+
+    def grow(state, depth):
+        b = elbax.sample("b", dist.Bernoulli(logits=theta[0] * state + theta[1] * depth))
+        value = b * theta[2] + 0.3 * depth * b
+        if depth == 0:
+            return value
+        with elbax.scope("left"):
+            left = grow(1.0 * b, depth - 1)
+        with elbax.scope("right"):
+            right = grow(1.0 - 2 * b, depth - 1)
+        return value + left - right * b
+
+    return grow(1.0, 2)
+
+
+def observed_mixture(theta):
+    """Data observed given discrete draws, one for each datum."""
+    x = jnp.array([0.3, -1.2, 0.8])
+    k = elbax.sample("k", dist.Categorical(logits=theta * x[:, None]))
+    elbax.observe("x", dist.Normal(theta[k], 0.7), x)
+
+
 FINITE = [
     single,
     chain,
@@ -221,4 +294,99 @@ FINITE = [
     counted,
     windowed,
     merged,
+    mapped_in_a_loop,
+    branch_in_a_loop,
+    loop_in_a_branch,
+    recursive,
+    observed_mixture,
+]
+
+
+# ------------------------------------------------------------------------------------------ continuous and discrete
+
+
+def continuous(theta):
+    z = elbax.sample("z", dist.Normal(theta[0], 1 + theta[1] ** 2))
+    return z**3 * theta[2] + z
+
+
+def discrete_then_continuous(theta):
+    b = elbax.sample("b", dist.Bernoulli(logits=theta[0]))
+    z = elbax.sample("z", dist.Normal(theta[1] * b - 0.2, 0.8))
+    return {"square": z**2 * theta[2], "product": b * z}
+
+
+def continuous_then_discrete(theta):
+    """The derivative of a pathwise node's value arrives at the parameters of a score node."""
+    z = elbax.sample("z", dist.Normal(theta[0], 0.8))
+    b = elbax.sample("b", dist.Bernoulli(logits=0.5 * z + theta[1]))
+    return (b - 0.3) ** 2 * theta[2] + b * z + 0.1 * z**2
+
+
+def switching_chain(theta):
+    """A chain of a discrete and a continuous state in `scan`."""
+
+    def body(z, t):
+        s = elbax.sample("s", dist.Bernoulli(logits=0.4 * z + theta[0]))
+        z = elbax.sample("z", dist.Normal(theta[1] * s + 0.5 * z, 0.7))
+        return z, (z - 0.3 * t) ** 2 * theta[2] + s * z
+
+    return lax.scan(body, 0.3, jnp.arange(2.0))[1]
+
+
+def mixed_lanes(theta):
+    """A discrete and a continuous node in every lane of `vmap`."""
+
+    def lane(x):
+        s = elbax.sample("s", dist.Bernoulli(logits=theta[0] * x))
+        z = elbax.sample("z", dist.Normal(theta[1] * s + x, 0.7))
+        return (z - theta[2]) ** 2 * (1 + s)
+
+    return jax.vmap(lane)(jnp.array([-1.0, 0.6])).mean()
+
+
+def mixed_branches(theta):
+    """A Normal in one branch of a `cond`, a Categorical in the other."""
+    a = elbax.sample("a", dist.Bernoulli(logits=theta[0]))
+    left = lambda: elbax.sample("z", dist.Normal(theta[1], 0.6)) ** 2 * theta[2]  # noqa: E731
+    right = lambda: theta[elbax.sample("c", dist.Categorical(logits=theta))]  # noqa: E731
+    return lax.cond(a == 1, left, right) + theta[1] * a
+
+
+def _mixture_model(x):
+    k = elbax.sample("k", dist.Bernoulli(0.3))
+    z = elbax.sample("z", dist.Normal(1.0 * k, 0.9))
+    elbax.observe("x", dist.Normal(z, 0.8), x)
+
+
+def _mixture_guide(theta, x):
+    k = elbax.sample("k", dist.Bernoulli(logits=theta[0]))
+    elbax.sample("z", dist.Normal(theta[1] * x + k, jnp.exp(theta[2])))
+
+
+def elbo(theta):
+    """A bound with log q of a discrete and a continuous node among its summands."""
+    return elbax.ELBO(_mixture_model, eqx.Partial(_mixture_guide, theta), analytic_kl=False)(jnp.array(0.7))
+
+
+def elbo_in_closed_form(theta):
+    return elbax.ELBO(_mixture_model, eqx.Partial(_mixture_guide, theta))(jnp.array(0.7))
+
+
+def iwae(theta):
+    """A bound with two draws of log q inside a logarithm."""
+    bound = elbax.IWAE(_mixture_model, eqx.Partial(_mixture_guide, theta), num_particles=2)
+    return bound(jnp.array(0.7))
+
+
+MIXED = [
+    continuous,
+    discrete_then_continuous,
+    continuous_then_discrete,
+    switching_chain,
+    mixed_lanes,
+    mixed_branches,
+    elbo,
+    elbo_in_closed_form,
+    iwae,
 ]
