@@ -94,7 +94,16 @@ class Plan:
 
     def run(self, key: jax.Array, arrays: Sequence[Any]) -> Records:
         """One run: every node drawn by its estimator, all costs and terms' ingredients recorded."""
-        return self._run(self._feeds(key), arrays, None).records
+        return self.one_run(key, arrays).records
+
+    def one_run(self, key: jax.Array, arrays: Sequence[Any]) -> Run:
+        """One run with the values of all variables."""
+        return self._run(self._feeds(key), arrays, None)
+
+    def baseline(self, name: str, records: Records) -> jax.Array | None:
+        """The baseline that the program states for a node, with the node's axes; without derivative."""
+        stated = records.baselines.get(name)
+        return None if stated is None else _fit_baseline(stated, self.facts.samples[name], self.facts)
 
     def loss(self, key: jax.Array, arrays: Sequence[Any]) -> jax.Array:
         """The surrogate loss of one run."""
@@ -188,10 +197,7 @@ class Plan:
         states: Mapping[str, Any],
         lane: Lane | None,
     ) -> Context:
-        fact, records = self.facts.samples[name], run.records
-        baseline = records.baselines.get(name)
-        if baseline is not None:
-            baseline = _fit_baseline(baseline, fact, self.facts)
+        records = run.records
         others = None
         if self.num_replicas > 1 and credit is not None:
             others = (jax.lax.psum(credit, REPLICAS) - credit) / (self.num_replicas - 1)
@@ -199,7 +205,7 @@ class Plan:
             self.sites[name],
             records.samples[name],
             credit,
-            baseline,
+            self.baseline(name, records),
             others,
             self._probe(name, run, weights, lane) if name in self.below else None,
             states.get(name),

@@ -11,13 +11,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from elbax.errors import ProgramError
+from elbax.errors import ConfigError, ProgramError
 from elbax.estimators.choose import Estimators
+from elbax.estimators.higher_order import check_higher_order, higher_order_loss
 from elbax.estimators.plan import Plan, make_plan
 from elbax.graph.graph import Graph
 from elbax.graph.tracing import Arguments, program_name
 
-__all__ = ["check_key", "graph_of", "surrogate", "trace", "value_and_grad"]
+__all__ = ["check_key", "Surrogate", "graph_of", "surrogate", "trace", "value_and_grad"]
 
 
 def check_key(key: Any) -> None:
@@ -77,37 +78,74 @@ def _parameters_first(module: Callable) -> Callable:
     return program
 
 
-def surrogate(program: Callable, estimators: Estimators = None) -> Callable[..., jax.Array]:
+class Surrogate:
+    """The surrogate loss of a program: `loss(key, *args) -> scalar`; made by `elbax.surrogate`.
+
+    Estimators with a state (learned baselines, control variates) start anew at every call; to train them, carry the
+    state: `state = loss.init(key, *args)`, then `value, state = loss.step(state, key, *args)`, which is differentiated
+    with `jax.value_and_grad(..., has_aux=True)`.
+    """
+
+    def __init__(self, program: Callable, estimators: Estimators, order: int) -> None:
+        self.program, self.estimators, self.order = program, estimators, order
+        self.plans: dict[Any, Plan] = {}
+
+    def __call__(self, key: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
+        """The cost of one run, with the derivative of the surrogate."""
+        check_key(key)
+        plan, arrays = self.plan(args, kwargs)
+        return plan.loss(key, arrays) if self.order == 1 else higher_order_loss(plan, key, arrays)
+
+    def init(self, key: jax.Array, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """States of the estimators that have one, by site."""
+        return self.plan(args, kwargs)[0].init(key)
+
+    def step(self, state: dict[str, Any], key: jax.Array, *args: Any, **kwargs: Any) -> tuple[jax.Array, dict[str, Any]]:
+        """The surrogate loss with given states, and the states after the step."""
+        check_key(key)
+        plan, arrays = self.plan(args, kwargs)
+        loss, outcome = plan.estimate(key, arrays, {}, state)
+        return loss, outcome.states
+
+    def plan(self, args: tuple, kwargs: dict[str, Any]) -> tuple[Plan, list[Any]]:
+        """The plan for arguments of these shapes, kept for later calls, and the arguments' arrays."""
+        arguments = Arguments.of(self.program, args, kwargs)
+        signature = arguments.signature()
+        plan = self.plans.get(signature) if signature is not None else None
+        if plan is None:
+            plan = make_plan(self.program, self.estimators, args, kwargs)
+            if self.order > 1:
+                check_higher_order(plan)
+            if signature is not None and plan.graph.portable:
+                self.plans[signature] = replace(
+                    plan, graph=replace(plan.graph, arguments=arguments.without_arrays())
+                )
+        return plan, arguments.arrays
+
+
+def surrogate(program: Callable, estimators: Estimators = None, *, order: int = 1) -> Surrogate:
     """The surrogate loss of a program.
 
     Args:
         program: an ordinary JAX function with sites in it (see `elbax.trace`).
         estimators: an estimator for all stochastic nodes, or a dict from site names to estimators; nodes without one
-            are pathwise where that is valid and score-function nodes otherwise.
+            get theirs by rule (see `elbax.Auto`).
+        order: how often the loss may be differentiated. For 2 and more it has the form of DiCE, whose derivatives of
+            every order are unbiased (score-function and pathwise nodes only).
 
     Returns:
-        `loss(key, *args) -> scalar`. Its value is the total cost of one run; its gradient with respect to any of
-        `args` is an unbiased estimate of the gradient of the expected cost (if all estimators are). It may be
-        compiled, differentiated once, and mapped. The program is traced once for each set of argument shapes.
+        `loss(key, *args) -> scalar`. Its value is the total cost of one run (their mean, if the estimators run the
+        program several times); its gradient with respect to any of `args` is an unbiased estimate of the gradient of
+        the expected cost (if all estimators are). It may be compiled, differentiated, and mapped. The program is
+        traced once for each set of argument shapes.
 
     Raises:
         ProgramError: if the program cannot be turned into a graph.
         EstimatorError: if an estimator is not valid for its node.
     """
-    plans: dict[Any, Plan] = {}
-
-    def loss(key: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
-        check_key(key)
-        arguments = Arguments.of(program, args, kwargs)
-        signature = arguments.signature()
-        plan = plans.get(signature) if signature is not None else None
-        if plan is None:
-            plan = make_plan(program, estimators, args, kwargs)
-            if signature is not None and plan.graph.portable:
-                plans[signature] = replace(plan, graph=replace(plan.graph, arguments=arguments.without_arrays()))
-        return plan.loss(key, arguments.arrays)
-
-    return loss
+    if not isinstance(order, int) or isinstance(order, bool) or order < 1:
+        raise ConfigError(f"order must be a whole number of at least 1; got {order!r}.")
+    return Surrogate(program, estimators, order)
 
 
 def _is_differentiable(x: Any) -> bool:
