@@ -21,7 +21,10 @@ from elbax.errors import RunError as RunError
 from elbax.errors import SiteMismatchError as SiteMismatchError
 
 # estimators
+from elbax.estimators.auto import Auto as Auto
 from elbax.estimators.base import Estimator as Estimator
+from elbax.estimators.baselines import Learned as Learned
+from elbax.estimators.baselines import MovingAverage as MovingAverage
 from elbax.estimators.enumerate import Enumerate as Enumerate
 from elbax.estimators.fixed import Fixed as Fixed
 from elbax.estimators.leave_one_out import RLOO as RLOO

@@ -5,7 +5,8 @@ mean of many estimates with the exact gradient (`tests.oracles.enumeration`), el
 stated (`tests.oracles.statistics`). Programs differ in what their nodes are, so a case says which distributions it has.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -28,16 +29,19 @@ class Case:
     """A program of `theta` and the sites that an estimator under test is given to; the others go by rule."""
 
     name: str
-    program: object
+    program: Callable
     sites: tuple[str, ...]
     loop: bool = False
-    run: object = field(default=None)  # how the estimate is wrapped: `(value_and_grad, key, theta) -> gradient`
+
+
+def one_hot(logits):
+    return dist.discrete.OneHotCategorical(logits=logits)
 
 
 def one_hot_chain(theta):
     """A chain of two one-hot draws."""
-    a = 1.0 * elbax.sample("a", dist.OneHotCategorical(logits=theta))
-    b = 1.0 * elbax.sample("b", dist.OneHotCategorical(logits=a @ jnp.stack([theta, -theta, theta**2])))
+    a = 1.0 * elbax.sample("a", one_hot(theta))
+    b = 1.0 * elbax.sample("b", one_hot(a @ jnp.stack([theta, -theta, theta**2])))
     return {"first": jnp.sin(a @ theta), "second": (a @ jnp.arange(9.0).reshape(3, 3) @ b - theta[1]) ** 2 / 10}
 
 
@@ -111,9 +115,10 @@ def ids(case):
 def samples_of(case, estimator, num=NUM_DRAWS, wrap=None, seed=0):
     """Gradient estimates `[num, 3]` of a case, and the exact gradient."""
     theta = jnp.asarray(THETA)
-    run = elbax.value_and_grad(case.program, dict.fromkeys(case.sites, estimator))
+    estimators = {site: estimator for site in case.sites}
+    run = elbax.value_and_grad(case.program, estimators)
     if wrap is inside_grad:
-        loss = elbax.surrogate(case.program, dict.fromkeys(case.sites, estimator))
+        loss = elbax.surrogate(case.program, estimators)
         one = lambda k: inside_grad(lambda key, t: (loss(key, t), None), k, theta)  # noqa: E731
         (exact,) = exact_gradient(case.program, jnp.sin(theta) + theta)[1]
         exact = exact * (jnp.cos(theta) + 1) * 2.0

@@ -10,7 +10,6 @@ import jax
 from elbax.bounds.elbo import ELBO
 from elbax.bounds.per_datum import datum_relation, sum_per_datum_parts
 from elbax.errors import ProgramError
-from elbax.estimators.choose import choose
 from elbax.estimators.plan import Plan
 from elbax.graph.graph import build
 from elbax.graph.relations import Rels
@@ -52,7 +51,7 @@ def log_weight_function(model: Callable, guide: Callable, batch: tuple) -> Calla
                 f"the weight of each datum is not defined: cost '{name}' {how}, so it cannot be told to which datum it "
                 "belongs. Evaluate models with latents shared by all data on the whole data set at once."
             )
-    plan = Plan(graph, block, facts, choose(graph.raw_facts, None, graph.name, portable=graph.portable))
+    plan = Plan.forward(graph, block, facts)
 
     def log_weights(key: jax.Array, bound: Any, batch: tuple) -> jax.Array:
         records = plan.run(key, Arguments.of(_call, (bound, *batch), {}).arrays)

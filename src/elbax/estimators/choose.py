@@ -1,8 +1,8 @@
 """Which estimator each node gets: the user's choice where there is one, else a rule.
 
-The rule (`Auto`): a node is pathwise if its draws are differentiable in its parameters and reach every cost only
-through differentiable operations; otherwise it is a score node. A node for which the program states a baseline is a
-score node. Each estimator differentiates its own node's parameters; one graph may hold both.
+The rule is `Auto`'s. It is applied in two steps. Whether a node is pathwise is decided on the program as written; for
+the others, how elements share costs is known once the costs are split (`settle`). Each estimator differentiates its own
+node's parameters; one graph may hold many kinds.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import equinox as eqx
 
 from elbax.errors import EstimatorError
+from elbax.estimators.auto import Auto, score_like
 from elbax.estimators.base import Estimator, Site
 from elbax.estimators.credits import aligned_axes, credit_shapes
 from elbax.estimators.fixed import Fixed
@@ -32,10 +33,11 @@ Estimators = Estimator | Mapping[str, Estimator] | None
 
 @dataclass(frozen=True)
 class Choice:
-    """The estimator of a node and why it was chosen."""
+    """The estimator of a node and why it was chosen; `rule` is set while a score-like node has yet to get its kind."""
 
     estimator: Estimator
     reason: str
+    rule: Auto | None = None
 
     def __str__(self) -> str:
         return f"{describe(self.estimator)} ({self.reason})"
@@ -67,8 +69,11 @@ def choose(facts: Facts, spec: Estimators, program: str, *, portable: bool = Fal
     """
     given = _given(facts, spec, program)
     names = sorted(facts.samples, key=lambda n: facts.samples[n].index)
+    rules = {name: given.pop(name) for name in names if isinstance(given.get(name), Auto)}
     chosen = {
-        name: Choice(given[name], "chosen by you") if name in given else _by_rule(facts, name, portable=portable)
+        name: Choice(given[name], "chosen by you")
+        if name in given
+        else _by_rule(facts, name, rules.get(name, Auto()), portable=portable)
         for name in names
     }
     for name in given:
@@ -101,18 +106,16 @@ def _given(facts: Facts, spec: Estimators, program: str) -> dict[str, Estimator]
     return dict(spec)
 
 
-def _by_rule(facts: Facts, name: str, *, portable: bool) -> Choice:
+def _by_rule(facts: Facts, name: str, rule: Auto, *, portable: bool) -> Choice:
     fact = facts.samples[name]
     if portable and not fact.parameters.nodes:
         return Choice(Fixed(), "its distribution depends on nothing")
     if name in facts.baselines:
         return Choice(Score(), "the program states a baseline for it")
-    obstacle = Pathwise().requires(site_of(facts, name))
+    obstacle = Pathwise().requires(site_of(facts, name)) or _jump(facts, fact.index)
     if obstacle is not None:
-        return Choice(Score(), obstacle)
-    if jump := _jump(facts, fact.index):
-        return Choice(Score(), jump)
-    return Choice(Pathwise(), "reparameterised, and all its costs are differentiable")
+        return Choice(Score(), obstacle, rule)
+    return Choice(Pathwise(), "reparameterised, and all its costs are differentiable", rule)
 
 
 def _check(facts: Facts, name: str, estimator: Estimator) -> None:
@@ -158,13 +161,14 @@ def site_of(facts: Facts, name: str) -> Site:
 
 
 def settle(
-    facts: Facts, sites: dict[str, Site], chosen: Mapping[str, Choice], spec: Estimators
+    facts: Facts, sites: dict[str, Site], chosen: Mapping[str, Choice]
 ) -> tuple[dict[str, Choice], dict[str, Site]]:
-    """Checks all choices against what is known once the costs are split.
+    """Completes choices by rule and checks all of them against what is known once the costs are split.
 
     Raises:
         EstimatorError: for an estimator whose requirements a node does not meet.
     """
+    chosen = {name: _settled(choice, sites[name]) for name, choice in chosen.items()}
     drawn = {name: facts.samples[name].index for name, c in chosen.items() if not c.estimator.pathwise}
     after = {}
     for name, site in sites.items():
@@ -174,7 +178,14 @@ def settle(
             site = site._replace(smooth=f"'{jumps}', which it influences, is drawn without derivative")
         after[name] = site
         _refuse(site, chosen[name].estimator)
-    return dict(chosen), after
+    return chosen, after
+
+
+def _settled(choice: Choice, site: Site) -> Choice:
+    if choice.rule is None or choice.estimator.pathwise:
+        return Choice(choice.estimator, choice.reason)
+    estimator, why = score_like(choice.rule, site)
+    return Choice(estimator, f"{choice.reason}; {why}")
 
 
 def _jump(facts: Facts, node: int) -> str | None:
@@ -212,7 +223,7 @@ def _covered_everywhere(facts: Facts, chosen: dict[str, Choice], given: Mapping[
             break
         cost = missed[give_way[-1]].equation
         reason = f"it reaches cost '{cost.name}' ({cost.source}) without a derivative"
-        chosen = {**chosen, give_way[-1]: Choice(Score(), reason)}
+        chosen = {**chosen, give_way[-1]: Choice(Score(), reason, chosen[give_way[-1]].rule)}
     for name, cost in missed.items():
         fact = facts.samples[name]
         where = _jump(facts, fact.index) or "a stop_gradient lies on every path"

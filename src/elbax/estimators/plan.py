@@ -83,6 +83,12 @@ class Plan:
     below: dict[str, Below]
     num_replicas: int
 
+    @classmethod
+    def forward(cls, graph: Graph, block: Block, facts: Facts) -> Plan:
+        """A plan to run, not to differentiate: whatever the credits, a node is drawn alike."""
+        chosen = choose(graph.raw_facts, None, graph.name, portable=graph.portable)
+        return cls(graph, block, facts, chosen, {}, {}, 1)
+
     def init(self, key: jax.Array) -> dict[str, Any]:
         """The states of the estimators that have one."""
         states = {}
@@ -110,7 +116,11 @@ class Plan:
         return self.estimate(key, arrays, {})[0]
 
     def estimate(
-        self, key: jax.Array, arrays: Sequence[Any], weights: Mapping[str, float], states: Mapping[str, Any] | None = None
+        self,
+        key: jax.Array,
+        arrays: Sequence[Any],
+        weights: Mapping[str, float],
+        states: Mapping[str, Any] | None = None,
     ) -> tuple[jax.Array, Outcome]:
         """The surrogate of a weighted sum of the costs.
 
@@ -128,7 +138,11 @@ class Plan:
                 return self._one(feeds, arrays, weights, states, None)
             lanes = jax.vmap(lambda i: self._one(feeds, arrays, weights, states, Lane(self._branches, i)))
             totals, terms, outcome = lanes(jnp.arange(self._branches.size))
-            return totals.sum(), terms.sum(), Outcome(jax.tree.map(lambda x: x.sum(0), outcome.costs), {})
+            return (
+                totals.sum(),
+                terms.sum(),
+                Outcome(jax.tree.map(lambda x: x.sum(0), outcome.costs), jax.tree.map(_mean, outcome.states)),
+            )
 
         if self.num_replicas == 1:
             total, terms, outcome = replica(self._feeds(key))
@@ -305,7 +319,7 @@ def make_plan(
         block = ir.prune(split_costs(block, facts, nodes))
         facts = analyse(block, graph.arguments.inputs, graph.arguments.owners)
     sites = {name: site_of(facts, name) for name in chosen}
-    chosen, sites = settle(facts, sites, chosen, estimators)
+    chosen, sites = settle(facts, sites, chosen)
     graph = replace(graph, plan={name: str(choice) for name, choice in chosen.items()})
     parts = {name: below(block, name) for name, choice in chosen.items() if choice.estimator.probes}
     return Plan(graph, block, facts, chosen, sites, parts, _num_replicas(chosen, sites))

@@ -98,7 +98,7 @@ class Trainer:
         """The state before the first step."""
         params = eqx.filter(bound, eqx.is_inexact_array)
         params = jax.tree.map(jnp.array, params)  # copies: the blocks donate their state
-        estimators = self.plan.init(jax.random.fold_in(key, -1))
+        estimators = self.plan.init(jax.random.fold_in(key, 2**32 - 1))
         return State(params, self.optimizer.init(params), jnp.zeros((), jnp.int32), key, estimators)
 
     def update(self, state: State, batch: Any) -> tuple[State, Info]:

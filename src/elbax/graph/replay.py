@@ -7,7 +7,7 @@ keys of the main run (common random numbers). It is a plain function of the valu
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ class Below:
 def loop_around(block: Block, name: str) -> ir.Equation | None:
     """The loop that a site stands in, if it stands in one."""
     for eq in block.equations:
-        inner = next((b for b in eq.blocks if any(isinstance(s, ir.Sample) and s.name == name for s in ir.walk(b))), None)
+        inner = next((b for b in eq.blocks if _holds(ir.walk(b), name)), None)
         if inner is not None:
             return eq if isinstance(eq, ir.Scan) else loop_around(inner, name)
     return None
@@ -52,7 +52,7 @@ def below(block: Block, name: str) -> Below:
     affected: set[Any] = set()
     for eq in block.equations:
         if not equations:
-            if not any(isinstance(s, ir.Sample) and s.name == name for s in _with_inner(eq)):
+            if not _holds(_with_inner(eq), name):
                 continue
         elif not any(a in affected for a in eq.inputs):
             continue
@@ -60,6 +60,10 @@ def below(block: Block, name: str) -> Below:
         affected.update(v for v in eq.outputs if v is not None)
     reads = {a: None for eq in equations for a in eq.inputs if isinstance(a, Var) and a not in affected}
     return Below(name, tuple(equations), tuple(reads))
+
+
+def _holds(equations: Iterable[ir.Equation], name: str) -> bool:
+    return any(isinstance(eq, ir.Sample) and eq.name == name for eq in equations)
 
 
 def _with_inner(eq: ir.Equation) -> Any:
