@@ -22,6 +22,15 @@ class Baseline(eqx.Module):
         """How often the whole program is run for one estimate."""
         return 1
 
+    @property
+    def unbiased(self) -> bool:
+        """Whether the gradient estimate stays one of the gradient."""
+        return True
+
+    def observe(self, dist: Lifted) -> Any:
+        """What the baseline wants to know of the node's distribution; `value` and `update` find it as `aux`."""
+        return None
+
     def init(self, key: jax.Array, site: Site) -> Any:
         """The state before the first step, or `None`."""
         return None
@@ -30,8 +39,12 @@ class Baseline(eqx.Module):
         """The baseline, broadcastable to the node's shape; it may not depend on the node's own draw."""
         raise NotImplementedError
 
+    def scale(self, context: Context) -> jax.Array | None:
+        """What the learning signal is divided by, if by anything."""
+        return None
+
     def update(self, context: Context) -> Any:
-        """The state after a step."""
+        """The state after a step, which may depend on the step's credit."""
         return context.state
 
 
@@ -73,6 +86,11 @@ class Score(Estimator):
     needs_credit: ClassVar[bool] = True
 
     @property
+    def unbiased(self) -> bool:  # type: ignore[override]
+        """Unless the baseline rescales the gradient."""
+        return self.baseline.unbiased
+
+    @property
     def num_replicas(self) -> int:
         """Those that the baseline asks for."""
         return self.baseline.num_replicas
@@ -83,7 +101,7 @@ class Score(Estimator):
 
     def update(self, context: Context) -> Any:
         """The state of the baseline after a step."""
-        return self.baseline.update(context)
+        return self.baseline.update(context._replace(aux=self._split(context)[1]))
 
     def draw(self, key: jax.Array, dist: Lifted, log_prob: LogProb) -> Draw:
         """A draw without derivative, and its log-density with one."""
@@ -91,10 +109,19 @@ class Score(Estimator):
         stated = dist.log_prob(value)
         score = dist.density(value) if dist.is_masked else stated
         # As a summand of a cost, the log-density of a fresh draw has a gradient of expectation zero: leave it out.
-        return Draw(value, stated if log_prob is LogProb.FULL else jax.lax.stop_gradient(stated), aux=score)
+        seen = self.baseline.observe(dist)
+        aux = score if seen is None else (score, seen)
+        return Draw(value, stated if log_prob is LogProb.FULL else jax.lax.stop_gradient(stated), aux)
 
     def term(self, context: Context) -> jax.Array:
         """`sum log p(w) * stop_gradient(Q - b)`."""
         assert context.credit is not None
-        weight = jax.lax.stop_gradient(context.credit - context.share * self.baseline.value(context))
-        return jnp.sum(context.aux * weight)
+        score, seen = self._split(context)
+        known = context._replace(aux=seen)
+        weight = context.credit - context.share * self.baseline.value(known)
+        scale = self.baseline.scale(known)
+        return jnp.sum(score * jax.lax.stop_gradient(weight if scale is None else weight / scale))
+
+    def _split(self, context: Context) -> tuple[jax.Array, Any]:
+        """The log-density of the draw, and what the baseline has seen."""
+        return context.aux if isinstance(context.aux, tuple) else (context.aux, None)
