@@ -11,6 +11,9 @@ from elbax.diagnose.evaluate import Evaluation as Evaluation
 from elbax.diagnose.evaluate import evaluate as evaluate
 from elbax.diagnose.latents import LatentSummary as LatentSummary
 from elbax.diagnose.latents import latent_summary as latent_summary
+
+# distributions
+from elbax.distributions import OneHotCategorical as OneHotCategorical
 from elbax.errors import ConfigError as ConfigError
 from elbax.errors import DataError as DataError
 from elbax.errors import ElbaxError as ElbaxError
@@ -21,6 +24,9 @@ from elbax.errors import RunError as RunError
 from elbax.errors import SiteMismatchError as SiteMismatchError
 
 # estimators
+from elbax.estimators.antithetic import ARM as ARM
+from elbax.estimators.antithetic import ARMS as ARMS
+from elbax.estimators.antithetic import DisARM as DisARM
 from elbax.estimators.auto import Auto as Auto
 from elbax.estimators.base import Estimator as Estimator
 from elbax.estimators.baselines import Learned as Learned
@@ -29,10 +35,14 @@ from elbax.estimators.enumerate import Enumerate as Enumerate
 from elbax.estimators.fixed import Fixed as Fixed
 from elbax.estimators.leave_one_out import RLOO as RLOO
 from elbax.estimators.leave_one_out import Replicas as Replicas
+from elbax.estimators.measure_valued import MeasureValued as MeasureValued
 from elbax.estimators.pathwise import Pathwise as Pathwise
 from elbax.estimators.score import NoBaseline as NoBaseline
 from elbax.estimators.score import Score as Score
 from elbax.estimators.score import Stated as Stated
+from elbax.estimators.straight_through import Gapped as Gapped
+from elbax.estimators.straight_through import ReinMax as ReinMax
+from elbax.estimators.straight_through import StraightThrough as StraightThrough
 from elbax.estimators.surrogate import surrogate as surrogate
 from elbax.estimators.surrogate import trace as trace
 from elbax.estimators.surrogate import value_and_grad as value_and_grad
