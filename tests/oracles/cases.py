@@ -35,7 +35,7 @@ class Case:
 
 
 def one_hot(logits):
-    return dist.discrete.OneHotCategorical(logits=logits)
+    return elbax.OneHotCategorical(logits=logits)
 
 
 def one_hot_chain(theta):
@@ -54,7 +54,7 @@ def normal_bernoulli_normal(theta):
     x = elbax.sample("x", dist.Normal(theta[0], 0.8))
     b = elbax.sample("b", dist.Bernoulli(logits=0.5 * x + theta[1]))
     z = elbax.sample("z", dist.Normal(theta[2] * b + 0.2 * x, 0.6))
-    return {"b": (b - 0.3) ** 2 * theta[2] + b * x, "z": z**2 * theta[0] + b * z}
+    return {"first": (b - 0.3) ** 2 * theta[2] + b * x, "second": z**2 * theta[0] + b * z}
 
 
 def binary_branches(theta):

@@ -68,6 +68,8 @@ def outcomes(plan: Plan) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 def forced(dist: Lifted, outcome: jax.Array) -> jax.Array:
     """The draw that belongs to an outcome."""
+    if dist.name == "OneHotCategorical":
+        return jax.nn.one_hot(outcome.astype(int), *dist.event_shape)
     return dist.over(lambda d, noise: d.loc + d.scale * noise, outcome) if dist.name == "Normal" else outcome
 
 
@@ -102,9 +104,8 @@ def _outcome(plan: Plan, values, log_weight, arrays):
 
     def on_sample(eq, dist, outcome):
         value = forced(dist, outcome)
-        log_prob = dist.log_prob(value)
         # A node in a branch that is not taken records zeros: all its outcomes stand for the same run.
-        return value, log_prob, (log_prob, jnp.ones(dist.shape))
+        return value, dist.log_prob(value), (dist.density(value), jnp.ones(dist.shape))
 
     _, records = evaluate(plan.block, arrays, on_sample, values)
     total = sum_of([jnp.sum(c) for c in records.costs.values()])
@@ -129,9 +130,10 @@ def exact_gradient(program, *args, argnums=0):
     return value, [g for g, owner in zip(grads, owners, strict=True) if owner == argnums], probs
 
 
-def expected_estimate(program, *args, estimators=None, argnums=0):
+def expected_estimate(program, *args, estimators=None, argnums=0, probs=None):
     """Exact expectations of the value and the gradient estimate, and the variance of its elements, summed."""
-    _, _, probs = exact_gradient(program, *args, argnums=argnums)
+    if probs is None:
+        _, _, probs = exact_gradient(program, *args, argnums=argnums)
     rows, _ = outcomes(make_plan(program, estimators, args, {}))
     run = elbax.value_and_grad(program, estimators, argnums=argnums)
 

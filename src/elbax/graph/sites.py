@@ -143,7 +143,8 @@ def sample_with_log_prob(
     structure, leaves = take_apart(dist, f"sample site '{name}' ({source})")
     recorder = _RECORDER.get()
     assert recorder is not None
-    as_float = _AS_FLOAT.get()("/".join([*recorder.scopes, name]))
+    # An index stays an integer: as a float it could not index, and there is nothing between two indices.
+    as_float = _AS_FLOAT.get()("/".join([*recorder.scopes, name])) and distribution_name(dist) != "Categorical"
     options = SiteOptions(check_scale(name, source, scale), auxiliary, as_float=as_float)
     value, log_prob = SAMPLE.bind(*leaves, name=name, source=source, structure=structure, options=options)
     return value, log_prob
