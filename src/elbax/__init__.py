@@ -31,6 +31,7 @@ from elbax.estimators.auto import Auto as Auto
 from elbax.estimators.base import Estimator as Estimator
 from elbax.estimators.baselines import Learned as Learned
 from elbax.estimators.baselines import MovingAverage as MovingAverage
+from elbax.estimators.double_cv import DoubleCV as DoubleCV
 from elbax.estimators.enumerate import Enumerate as Enumerate
 from elbax.estimators.fixed import Fixed as Fixed
 from elbax.estimators.leave_one_out import RLOO as RLOO

@@ -37,7 +37,19 @@ def program(logits, node="logits"):
     return cost(b if b.ndim == 1 else b[0] + 0.0 * b[1])
 
 
-def exact(logits):
+def three_kinds(logits, node="logits"):
+    """Costs that all elements share, that each has alone, and that neighbours share."""
+    b = 1.0 * elbax.sample("b", NODES[node](logits))
+    elbax.cost("shared", cost(b))
+    elbax.cost("own", (b - 0.3) ** 2 * C)
+    elbax.cost("neighbours", jnp.exp(b[1:] - 0.6 * b[:-1]))
+
+
+def three_kinds_cost(b):
+    return cost(b) + jnp.sum((b - 0.3) ** 2 * C) + jnp.sum(jnp.exp(b[1:] - 0.6 * b[:-1]))
+
+
+def exact(logits, cost=cost):
     """The gradient of the expected cost."""
     outcomes = jnp.array(list(itertools.product([0.0, 1.0], repeat=3)))
 
@@ -46,6 +58,15 @@ def exact(logits):
         return jnp.exp(log_probs) @ jax.vmap(cost)(outcomes)
 
     return jax.grad(expected)(jnp.asarray(logits))
+
+
+def independent(k):
+    """All outcomes of `k` independent draws, as noise to add to the logits: `[outcomes, k, elements]`."""
+    p = 1 / (1 + np.exp(-LOGITS))
+    patterns = np.array(list(itertools.product([-50.0, 50.0], repeat=k)))
+    probs = [np.prod(np.where(patterns > 0, one, 1 - one), axis=1) for one in p]
+    rows, weights = every([patterns] * 3, probs)
+    return np.moveaxis(rows, 2, 1), weights
 
 
 def every(choices, probs):

@@ -27,7 +27,7 @@ from elbax.graph import ir
 from elbax.graph.compat import Source
 from elbax.graph.distributions import Lifted
 
-__all__ = ["Context", "Draw", "Estimator", "LogProb", "Site"]
+__all__ = ["Context", "Draw", "Estimator", "LogProb", "Site", "Slope"]
 
 
 class Draw(NamedTuple):
@@ -88,6 +88,18 @@ class Site(NamedTuple):
     smooth: str | None = None
 
 
+class Slope(NamedTuple):
+    """The part of a node's credit whose elements are shared in one way, and its derivative at a value of the node.
+
+    Attributes:
+        credit: of the elements. The node's axes, of size one where all elements share the costs of this part.
+        slope: derivative of the sum of these costs, each counted once. Shape of the node's value.
+    """
+
+    credit: jax.Array
+    slope: jax.Array
+
+
 class Context(NamedTuple):
     """What `term` gets; arrays have the axes of the loops around the site first.
 
@@ -102,6 +114,9 @@ class Context(NamedTuple):
             same random numbers. Carries a derivative with respect to the value only. To be mapped with `jax.vmap`.
         state: of the estimator.
         share: the weight of this run among the branches that are run, for each element: a baseline has to carry it.
+        slopes: `value -> [Slope, ..]`, the credit had the node had that value, in parts that add up to it, with their
+            derivatives; like `probe` otherwise. For estimators that ask for floats (`as_float`).
+        work: what the estimator's `work` returned.
     """
 
     site: Site
@@ -112,6 +127,8 @@ class Context(NamedTuple):
     probe: Callable[[jax.Array], jax.Array] | None = None
     state: Any = None
     share: jax.Array | float = 1.0
+    slopes: Callable[[jax.Array], list[Slope]] | None = None
+    work: Any = None
 
 
 class Estimator(eqx.Module):
@@ -148,6 +165,10 @@ class Estimator(eqx.Module):
 
     def init(self, key: jax.Array, site: Site) -> Any:
         """The state before the first step; `None` for an estimator without one."""
+        return None
+
+    def work(self, context: Context) -> Any:
+        """What `term` and `update` both need, so that it is computed once: `Context.work`."""
         return None
 
     def update(self, context: Context) -> Any:

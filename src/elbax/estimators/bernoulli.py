@@ -10,7 +10,17 @@ import jax.numpy as jnp
 from elbax.estimators.base import LogProb, Site
 from elbax.graph.distributions import Lifted, innermost
 
-__all__ = ["as_drawn", "binary_logits", "log_prob_of", "no_bernoulli", "with_events"]
+__all__ = [
+    "against_others",
+    "as_drawn",
+    "binary_logits",
+    "centred",
+    "log_prob_of",
+    "no_bernoulli",
+    "over_shared",
+    "with_events",
+    "without",
+]
 
 
 def no_bernoulli(site: Site) -> str | None:
@@ -39,3 +49,25 @@ def log_prob_of(dist: Lifted, value: jax.Array, log_prob: LogProb) -> jax.Array 
 def with_events(credit: jax.Array, site: Site) -> Any:
     """A credit with the axes of the node's events, of size one."""
     return credit.reshape(credit.shape + (1,) * len(site.dist.event_shape))
+
+
+def over_shared(x: jax.Array, credit: jax.Array, site: Site) -> Any:
+    """The sum of `x` over all elements that share the costs of a credit; both have a first axis of draws."""
+    n = len(site.shape)
+    axes = [i + 1 for i in range(n) if credit.shape[i + 1] == 1] + list(range(n + 1, x.ndim))
+    return jnp.sum(x, axis=tuple(axes), keepdims=True)
+
+
+def centred(values: jax.Array, logits: jax.Array) -> jax.Array:
+    """Draws minus the probability of a one, exact where that is close to zero or one; `values` have an axis first."""
+    return jnp.where(values > 0, jax.nn.sigmoid(-logits)[None], -jax.nn.sigmoid(logits)[None])
+
+
+def without(x: jax.Array) -> jax.Array:
+    """For each entry of the first axis, the mean of the others."""
+    return (jnp.sum(x, axis=0, keepdims=True) - x) / (len(x) - 1)
+
+
+def against_others(x: jax.Array, score: jax.Array) -> jax.Array:
+    """The leave-one-out sum `1/K sum_k (x_k - mean_{j != k} x_j) score_k`."""
+    return jnp.sum((x - x.mean(0, keepdims=True)) * score, axis=0) / (len(x) - 1)

@@ -14,7 +14,7 @@ from elbax.graph.evaluate import cost_key
 from elbax.graph.influence import credit, credit_shape, usable
 from elbax.graph.relations import Rels
 
-__all__ = ["aligned_axes", "collect_credits", "credit_shapes", "weighed"]
+__all__ = ["aligned_axes", "collect_credits", "collect_parts", "credit_shapes", "part_shapes", "weighed"]
 
 
 def collect_credits(facts: Facts, costs: Mapping[str, jax.Array], nodes: int) -> dict[str, jax.Array]:
@@ -42,6 +42,23 @@ def collect_credits(facts: Facts, costs: Mapping[str, jax.Array], nodes: int) ->
     return {name: sum_of([sums[mask] for mask in by_shape.values()]) for name, by_shape in sets.items()}
 
 
+def collect_parts(
+    facts: Facts, costs: Mapping[str, jax.Array], name: str
+) -> dict[tuple[int, ...], tuple[jax.Array, jax.Array]]:
+    """The credit of a node, taken apart by its shape: with each part, the sum of its costs, each counted once."""
+    node = facts.samples[name]
+    parts: dict[tuple[int, ...], tuple[jax.Array, jax.Array]] = {}
+    for (cost, part), fact in facts.costs.items():
+        rels = fact.dep.rels(node.index)
+        if rels is None:
+            continue
+        value = costs[cost_key(cost, part)]
+        found, total = credit(value, rels, node.shape), jnp.sum(value)
+        sums = parts.get(found.shape)
+        parts[found.shape] = (found, total) if sums is None else (sums[0] + found, sums[1] + total)
+    return parts
+
+
 def _shared_sums(masks: set[int], arrays: Sequence[jax.Array]) -> dict[int, jax.Array]:
     sums: dict[int, jax.Array] = {}
     for mask in sorted(masks, key=lambda m: (m.bit_count(), m)):
@@ -60,6 +77,12 @@ def weighed(costs: Mapping[str, jax.Array], facts: Facts, weights: Mapping[str, 
 def _relations(facts: Facts, name: str) -> list[Rels]:
     index = facts.samples[name].index
     return [rels for fact in facts.costs.values() if (rels := fact.dep.rels(index)) is not None]
+
+
+def part_shapes(facts: Facts, name: str) -> list[tuple[int, ...]]:
+    """The shapes of the parts of a node's credit."""
+    shape = facts.samples[name].shape
+    return list(dict.fromkeys(credit_shape(rels, shape) for rels in _relations(facts, name)))
 
 
 def credit_shapes(facts: Facts, name: str) -> tuple[int, ...]:

@@ -20,10 +20,10 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from elbax.errors import EstimatorError
-from elbax.estimators.base import Context, Draw, Estimator, LogProb, Site
+from elbax.estimators.base import Context, Draw, Estimator, LogProb, Site, Slope
 from elbax.estimators.branches import Branches, Lane
 from elbax.estimators.choose import Choice, Estimators, choose, credit_nodes, settle, site_of
-from elbax.estimators.credits import collect_credits, weighed
+from elbax.estimators.credits import collect_credits, collect_parts, part_shapes, weighed
 from elbax.estimators.ghost import ghost, sum_of
 from elbax.graph import ir
 from elbax.graph.analysis import Facts, SampleFact, analyse
@@ -159,6 +159,7 @@ class Plan:
         terms, after = [], {}
         for name, choice in self.chosen.items():
             context = self._context(name, run, credits.get(name), weights, states, lane)
+            context = context._replace(work=choice.estimator.work(context))
             terms.append(choice.estimator.term(context))
             if name in states:
                 after[name] = jax.lax.stop_gradient(choice.estimator.update(context))
@@ -215,20 +216,22 @@ class Plan:
         others = None
         if self.num_replicas > 1 and credit is not None:
             others = (jax.lax.psum(credit, REPLICAS) - credit) / (self.num_replicas - 1)
+        probe, slopes = self._probe(name, run, weights, lane) if name in self.below else (None, None)
         return Context(
             self.sites[name],
             records.samples[name],
             credit,
             self.baseline(name, records),
             others,
-            self._probe(name, run, weights, lane) if name in self.below else None,
+            probe,
             states.get(name),
             1.0 if lane is None else lane.share(self.facts, records, name),
+            slopes,
         )
 
     def _probe(
         self, name: str, run: Run, weights: Mapping[str, float], lane: Lane | None
-    ) -> Callable[[jax.Array], jax.Array]:
+    ) -> tuple[Callable[[jax.Array], jax.Array], Callable[[jax.Array], list[Slope]]]:
         bit = 1 << self.facts.samples[name].index
         site = next(eq for eq in ir.walk(self.block) if isinstance(eq, ir.Sample) and eq.name == name)
         kept = jax.tree.map(jax.lax.stop_gradient, run.records)
@@ -238,14 +241,28 @@ class Plan:
             draw = lane.draw(eq.name, dist) if lane is not None and held else self._draw(eq, dist, feed)
             return draw.value, draw.log_prob, draw.aux if held else ()
 
-        def probe(value: jax.Array) -> jax.Array:
+        def costs(value: jax.Array) -> dict[str, jax.Array]:
             value = jnp.asarray(value, float) if site.options.as_float else value
             found = replay(self.below[name], run.env, value, on_sample, run.feeds)
             drawn = {} if lane is None else {n: x for n, x in found.samples.items() if lane.holds(n)}
             records = Records({**kept.samples, **drawn}, {**kept.costs, **found.costs}, {})
-            return collect_credits(self.facts, self._weigh(records, weights, lane), bit)[name]
+            return self._weigh(records, weights, lane)
 
-        return probe
+        def probe(value: jax.Array) -> jax.Array:
+            return collect_credits(self.facts, costs(value), bit)[name]
+
+        def slopes(value: jax.Array) -> list[Slope]:
+            def part(v: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+                credit, total = collect_parts(self.facts, costs(v), name)[shape]
+                return total, credit
+
+            value, found = jnp.asarray(value, float), []
+            for shape in part_shapes(self.facts, name):  # compiled, the passes share what they have in common
+                slope, credit = jax.grad(part, has_aux=True)(value, shape)
+                found.append(Slope(credit, slope))
+            return found
+
+        return probe, slopes
 
     # ------------------------------------------------------------------------------------------ random keys
 
