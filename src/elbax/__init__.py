@@ -33,6 +33,7 @@ from elbax.estimators.baselines import Learned as Learned
 from elbax.estimators.baselines import MovingAverage as MovingAverage
 from elbax.estimators.double_cv import DoubleCV as DoubleCV
 from elbax.estimators.enumerate import Enumerate as Enumerate
+from elbax.estimators.fini import Fini as Fini
 from elbax.estimators.fixed import Fixed as Fixed
 from elbax.estimators.leave_one_out import RLOO as RLOO
 from elbax.estimators.leave_one_out import Replicas as Replicas
