@@ -54,7 +54,7 @@ def hidden_in_a_product(program):
 
 
 def variance(program):
-    f = elbax.value_and_grad(program)
+    f = elbax.value_and_grad(program, elbax.Score())
     grads = jax.jit(jax.vmap(lambda k: f(k, THETA)[1]))(jr.split(jr.key(0), DRAWS))
     return float(grads.var(0).sum()), [float(g) for g in grads.mean(0)]
 

@@ -18,7 +18,7 @@ from elbax.estimators.plan import Plan, make_plan
 from elbax.graph.graph import Graph
 from elbax.graph.tracing import Arguments, program_name
 
-__all__ = ["check_key", "Surrogate", "graph_of", "surrogate", "trace", "value_and_grad"]
+__all__ = ["Surrogate", "check_key", "graph_of", "is_differentiable", "surrogate", "trace", "value_and_grad"]
 
 
 def check_key(key: Any) -> None:
@@ -100,7 +100,9 @@ class Surrogate:
         """States of the estimators that have one, by site."""
         return self.plan(args, kwargs)[0].init(key)
 
-    def step(self, state: dict[str, Any], key: jax.Array, *args: Any, **kwargs: Any) -> tuple[jax.Array, dict[str, Any]]:
+    def step(
+        self, state: dict[str, Any], key: jax.Array, *args: Any, **kwargs: Any
+    ) -> tuple[jax.Array, dict[str, Any]]:
         """The surrogate loss with given states, and the states after the step."""
         check_key(key)
         plan, arrays = self.plan(args, kwargs)
@@ -117,9 +119,7 @@ class Surrogate:
             if self.order > 1:
                 check_higher_order(plan)
             if signature is not None and plan.graph.portable:
-                self.plans[signature] = replace(
-                    plan, graph=replace(plan.graph, arguments=arguments.without_arrays())
-                )
+                self.plans[signature] = replace(plan, graph=replace(plan.graph, arguments=arguments.without_arrays()))
         return plan, arguments.arrays
 
 
@@ -148,7 +148,7 @@ def surrogate(program: Callable, estimators: Estimators = None, *, order: int = 
     return Surrogate(program, estimators, order)
 
 
-def _is_differentiable(x: Any) -> bool:
+def is_differentiable(x: Any) -> bool:
     """Whether a leaf is an array of floats or a float. Equinox's own test fails on some tracers."""
     dtype = getattr(x, "dtype", None)
     return isinstance(x, (float, complex)) if dtype is None else jnp.issubdtype(dtype, jnp.inexact)
@@ -179,7 +179,7 @@ def value_and_grad(
         if len(set(positions)) < len(positions):
             raise ProgramError(f"argnums={argnums} names an argument twice.")
         chosen = tuple(args[i] for i in positions)
-        differentiable, rest = eqx.partition(chosen, _is_differentiable)
+        differentiable, rest = eqx.partition(chosen, is_differentiable)
 
         def of_chosen(differentiable: Any) -> jax.Array:
             full = list(args)
