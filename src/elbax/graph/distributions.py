@@ -22,7 +22,7 @@ import numpy as np
 import numpyro.distributions as dist
 
 from elbax.errors import ProgramError
-from elbax.graph.compat import cached
+from elbax.graph.compat import Tracer, cached
 
 __all__ = ["Lifted", "Structure", "take_apart", "unwrap_independent"]
 
@@ -176,7 +176,7 @@ def observable(d: Any) -> Any:
     """The constraint on the data of an observed distribution, or `None` if it depends on parameters."""
     base = innermost(d)
     support = getattr(base, "support", None)
-    if support is None or any(isinstance(x, (jax.core.Tracer, jax.ShapeDtypeStruct)) for x in jax.tree.leaves(support)):
+    if support is None or any(isinstance(x, (Tracer, jax.ShapeDtypeStruct)) for x in jax.tree.leaves(support)):
         return None
     if isinstance(support, type(dist.constraints.circular)):
         return None  # densities of angles are periodic
@@ -211,7 +211,8 @@ def _in_support(d: Any, value: jax.Array) -> jax.Array:
     constraint = observable(d)
     if constraint is None:
         return jnp.ones(d.batch_shape, bool)
-    return jnp.broadcast_to(constraint(value), d.batch_shape)
+    inside = constraint(value)  # of all elements that `expand` made of this one
+    return jnp.broadcast_to(inside, jnp.broadcast_shapes(inside.shape, d.batch_shape))
 
 
 def _first_lane(lifted: Lifted) -> list[Any]:
