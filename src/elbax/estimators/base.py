@@ -93,8 +93,8 @@ class Estimator(eqx.Module):
     needs_credit: ClassVar[bool] = True
     num_evaluations: ClassVar[int] = 1
 
-    def requires(self, dist: Lifted) -> str | None:
-        """Why this estimator cannot serve a node with this distribution, or `None`."""
+    def requires(self, dist: Lifted, log_prob: LogProb) -> str | None:
+        """Why this estimator cannot serve a node with this distribution, whose density is so used, or `None`."""
         return None
 
     def draw(self, key: jax.Array, dist: Lifted, log_prob: LogProb) -> Draw:

@@ -16,7 +16,7 @@ from typing import Any
 import equinox as eqx
 
 from elbax.errors import EstimatorError
-from elbax.estimators.base import Estimator
+from elbax.estimators.base import Estimator, LogProb
 from elbax.estimators.fixed import Fixed
 from elbax.estimators.pathwise import Pathwise
 from elbax.estimators.score import Score
@@ -106,7 +106,7 @@ def _by_rule(facts: Facts, name: str, *, portable: bool) -> Choice:
         return Choice(Fixed(), "its distribution depends on nothing")
     if name in facts.baselines:
         return Choice(Score(), "the program states a baseline for it")
-    obstacle = Pathwise().requires(abstract_distribution(fact.equation))
+    obstacle = Pathwise().requires(abstract_distribution(fact.equation), LogProb.of(fact.equation))
     if obstacle is not None:
         return Choice(Score(), obstacle)
     if jump := _jump(facts, fact.index):
@@ -118,7 +118,7 @@ def _check(facts: Facts, name: str, estimator: Estimator) -> None:
     """Refuses an estimator that the user has chosen and that is not valid for its node, whatever the others are."""
     fact = facts.samples[name]
     source = fact.equation.source
-    obstacle = estimator.requires(abstract_distribution(fact.equation))
+    obstacle = estimator.requires(abstract_distribution(fact.equation), LogProb.of(fact.equation))
     if obstacle is not None:
         raise EstimatorError(
             f"site '{name}' ({source}) cannot use {describe(estimator)}: {obstacle}. Use `elbax.Score()`, or leave "

@@ -11,6 +11,7 @@ Source: Schulman et al., Gradient Estimation Using Stochastic Computation Graphs
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -88,9 +89,11 @@ class Plan:
             share = share * weights[name] if name in weights else share
             sums[name] = sums[name] + share if name in sums else share
         total = sum_of(list(sums.values()))
-        if all(type(c.estimator).term is Estimator.term for c in self.chosen.values()):
+        with_terms = [name for name, c in self.chosen.items() if type(c.estimator).term is not Estimator.term]
+        if not with_terms:
             return total, sums
-        return ghost(total, self.terms(_weigh(records, self.facts, weights))), sums
+        nodes = ", ".join(f"'{name}' ({self.facts.samples[name].equation.source})" for name in with_terms)
+        return ghost(total, self.terms(_weigh(records, self.facts, weights)), nodes), sums
 
     def terms(self, records: Records) -> jax.Array:
         """The sum of the terms of all nodes."""
@@ -191,29 +194,29 @@ def _shared_sums(masks: set[int], arrays: Sequence[jax.Array]) -> dict[int, jax.
     return sums
 
 
-@jax.custom_jvp
-def ghost(total: jax.Array, terms: jax.Array) -> jax.Array:
-    """`total`, with the derivative of `total + terms`: the terms cost nothing in the forward pass."""
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def ghost(total: jax.Array, terms: jax.Array, nodes: str) -> jax.Array:
+    """`total`, with the derivative of `total + terms`: the terms, of `nodes`, cost nothing in the forward pass."""
     return total
 
 
 @ghost.defjvp
-def _ghost_jvp(primals: Any, tangents: Any) -> Any:
+def _ghost_jvp(nodes: str, primals: Any, tangents: Any) -> Any:
     (total, terms), (d_total, d_terms) = primals, tangents
-    return total, d_total + d_terms * _once(terms)
+    return total, d_total + d_terms * _once(terms, nodes)
 
 
-@jax.custom_jvp
-def _once(terms: jax.Array) -> jax.Array:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _once(terms: jax.Array, nodes: str) -> jax.Array:
     return jnp.ones_like(terms)
 
 
 @_once.defjvp
-def _once_jvp(primals: Any, tangents: Any) -> Any:
+def _once_jvp(nodes: str, primals: Any, tangents: Any) -> Any:
     raise ProgramError(
-        "the surrogate loss of a program with score-function nodes was differentiated twice. Its first derivative "
-        "estimates the gradient; its second does not estimate the Hessian. Only programs whose nodes are all pathwise "
-        "may be differentiated again."
+        f"the surrogate loss of a program with score-function nodes, {nodes}, was differentiated twice. Its first "
+        "derivative estimates the gradient; its second does not estimate the Hessian. Only programs whose nodes are "
+        "all pathwise may be differentiated again."
     )
 
 
@@ -349,7 +352,10 @@ def value_and_grad(
     def value_and_grads(key: jax.Array, *args: Any, **kwargs: Any) -> tuple[jax.Array, Any]:
         for i in wanted:
             if not -len(args) <= i < len(args):
-                raise ProgramError(f"argnums={argnums}, but the program was called with {len(args)} arguments.")
+                raise ProgramError(
+                    f"argnums={argnums}, but `{program_name(program)}` was called with {len(args)} positional "
+                    "arguments (the key does not count)."
+                )
         positions = [i % len(args) for i in wanted]
         if len(set(positions)) < len(positions):
             raise ProgramError(f"argnums={argnums} names an argument twice.")

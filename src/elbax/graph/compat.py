@@ -12,6 +12,7 @@ just it, and loops and branches are emitted again through the public `jax.lax` f
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -82,7 +83,7 @@ def _skipped_folders() -> tuple[str, ...]:
 
     # Models that come with elbax are clients of it: their lines are shown like a user's.
     own = [str(p) + os.sep for p in Path(_LIBRARY).iterdir() if p.is_dir() and p.name != "models"]
-    return (*own, _folder(numpyro), _folder(equinox), _folder(jaxtyping), _JAX)
+    return (*own, _folder(numpyro), _folder(equinox), _folder(jaxtyping), _JAX, contextlib.__file__)
 
 
 _SKIPPED = _skipped_folders()
