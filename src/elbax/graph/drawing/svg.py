@@ -26,7 +26,7 @@ TITLE_ROOM = 420.0  # a longer title is shortened, unless the graph is wider, pi
 FONT = "system-ui,-apple-system,'Segoe UI',Helvetica,Arial,'DejaVu Sans',sans-serif"
 STYLE = f"""
 .e text{{font:{NAME_SIZE:g}px {FONT};fill:#1b1b1f}}.e .s{{font-size:{SMALL_SIZE:g}px;fill:#4a4a55}}
-.e .card{{fill:#ffffff}}.e .edge{{fill:none;stroke:#5b6470;stroke-width:1.3}}
+.e .paper{{fill:#ffffff}}.e .edge{{fill:none;stroke:#5b6470;stroke-width:1.3}}
 .e .credit{{fill:none;stroke:#b5540f;stroke-width:1.3;stroke-dasharray:5 3.5}}
 .e .sample{{fill:#e6effa;stroke:#24588f;stroke-width:1.5}}
 .e .deterministic{{fill:#ffffff;stroke:#5b6470;stroke-width:1.2}}
@@ -80,7 +80,7 @@ def drawn(picture: Diagram, *, caption: bool = True) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="e" {size} role="img" style="max-width:100%;height:auto">'
         f"<title>{escape(picture.title)}</title><style>{STYLE}</style>{DEFS}"
-        f'<rect class="card" width="{_n(width)}" height="{_n(height)}" rx="6"/>{title}'
+        f'<rect class="paper" width="{_n(width)}" height="{_n(height)}" rx="6"/>{title}'
         f"<g {shift}>\n{_body(picture, place)}</g>{key}</svg>\n"
     )
 
@@ -145,7 +145,7 @@ def _rect(look: str, box: Box, radius: float) -> str:
 def _label(edge: Edge, box: Box) -> str:
     """A label on its line, which the card covers there."""
     text = f'<text class="r" x="{_n(box.x)}" y="{_n(box.y + 4)}" text-anchor="middle">{escape(edge.label)}</text>'
-    return f"<g>{_rect('card', box, 2)}{text}</g>"
+    return f"<g>{_rect('paper', box, 2)}{text}</g>"
 
 
 def _key(picture: Diagram, width: float, top: float) -> tuple[str, float]:
