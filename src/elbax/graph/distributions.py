@@ -204,15 +204,13 @@ def _in_support(d: Any, value: jax.Array) -> jax.Array:
     if isinstance(d, dist.MaskedDistribution):
         return _in_support(d.base_dist, value) | ~jnp.asarray(d._mask, bool)
     if isinstance(d, dist.ExpandedDistribution):
-        return jnp.broadcast_to(_in_support(d.base_dist, value), d.batch_shape)
+        return _in_support(d.base_dist, value)
     if isinstance(d, dist.Independent):
         inner = _in_support(d.base_dist, value)
         return inner.all(axis=tuple(range(inner.ndim - d.reinterpreted_batch_ndims, inner.ndim)))
     constraint = observable(d)
-    if constraint is None:
-        return jnp.ones(d.batch_shape, bool)
-    inside = constraint(value)  # of all elements that `expand` made of this one
-    return jnp.broadcast_to(inside, jnp.broadcast_shapes(inside.shape, d.batch_shape))
+    shape = value.shape[: value.ndim - len(d.event_shape)]  # at least the batch shape: `value` is that of all wrappers
+    return jnp.ones(shape, bool) if constraint is None else jnp.broadcast_to(constraint(value), shape)
 
 
 def _first_lane(lifted: Lifted) -> list[Any]:
