@@ -4,6 +4,7 @@
 #   make test       the test suite without the slow statistical and training tests
 #   make test-all   all tests
 #   make lint       ruff, pyright
+#   make rules      list the JAX operations that the graph has no rule for
 #   make docs       the documentation, into site/
 #   make bench      the benchmarks, into benchmarks/results/
 
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test test-all lint docs bench clean help
+.PHONY: demo test test-all lint rules docs bench clean help
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -31,6 +32,9 @@ lint: $(VENV)/.installed-lint $(VENV)/.installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+rules: $(VENV)/.installed-tests
+	$(BIN)/python -m tests.graph.coverage
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --strict

@@ -98,6 +98,23 @@ class TestObserved:
 
         check_observed(model, np.array([1.0, -1.0], np.float32), "data")
 
+    @pytest.mark.parametrize(
+        "distribution",
+        [
+            lambda x: dist.Poisson(1.0),
+            lambda x: dist.Poisson(1.0).expand([3]),
+            lambda x: dist.Poisson(jnp.ones(3)).expand(x.shape),
+            lambda x: dist.Poisson(jnp.ones(3)).to_event(1),
+            lambda x: dist.Poisson(1.0).expand([3]).to_event(1).mask(mask=True),
+        ],
+    )
+    def test_distributions_that_data_broadcast_over(self, distribution):
+        def model(x):
+            elbax.observe("x", distribution(x), x)
+
+        check_observed(model, np.ones((4, 3), np.float32), "data")
+        refused(model, np.array([[1.0, 1.0, 2.0], [0.0, -1.0, 3.0]], np.float32), "of the 6 values")
+
     def test_supports_that_depend_on_latents_are_not_looked_at(self):
         def model(x):
             z = elbax.sample("z", dist.Gamma(2.0, 1.0))

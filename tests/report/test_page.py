@@ -2,6 +2,7 @@
 
 import re
 
+from elbax.graph.drawing.svg import STYLE
 from elbax.report.markup import Html, tag
 from elbax.report.page import page
 from elbax.report.picture import Picture
@@ -58,5 +59,5 @@ def test_the_style_sheet_is_whole():
 
 def test_classes_that_are_used_have_a_rule(elbo_report):
     used = {c for a in read_page((elbo_report / "report.html").read_text()).attributes("class") for c in a.split()}
-    drawing_classes = {"e", "s", "r", "edge", "credit", "sample", "deterministic", "input", "cost"}
+    drawing_classes = {"e", *re.findall(r"\.e \.([a-z]+)", STYLE)}
     assert {c for c in used - drawing_classes if f".{c}" not in STYLE_SHEET} == set()

@@ -90,9 +90,8 @@ class _Program:
     def of(cls, program: Callable, args: tuple, kwargs: dict[str, Any]) -> _Program:
         arguments = Arguments.of(program, args, kwargs)
         captured = capture(program, arguments)
-        block = ir.prune(captured.block)
-        captured = Captured(captured.name, block, captured.result, captured.portable)
-        return cls(captured, arguments, analyse(block, arguments.inputs, arguments.owners))
+        captured = replace(captured, block=ir.prune(captured.block))
+        return cls(captured, arguments, analyse(captured.block, arguments.inputs, arguments.owners))
 
 
 def run_pair(model: Callable, guide: Callable, args: tuple, kwargs: dict[str, Any], *, linear: bool) -> Run:

@@ -75,6 +75,7 @@ class Site(NamedTuple):
         credit_shape: of its Q̂: the node's axes, of size one where it is mixed.
         aligned: for each axis, whether the elements along it influence separate costs, so that all of them can be
             probed at once.
+        log_prob: what the program does with the log-density of the draw.
         smooth: why the costs are no differentiable functions of the node's value, or `None` if they are.
     """
 
@@ -85,6 +86,7 @@ class Site(NamedTuple):
     shape: tuple[int, ...] = ()
     credit_shape: tuple[int, ...] = ()
     aligned: tuple[bool, ...] = ()
+    log_prob: LogProb = LogProb.UNUSED
     smooth: str | None = None
 
 

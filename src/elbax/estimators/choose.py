@@ -17,7 +17,7 @@ import equinox as eqx
 
 from elbax.errors import EstimatorError
 from elbax.estimators.auto import Auto, score_like
-from elbax.estimators.base import Estimator, Site
+from elbax.estimators.base import Estimator, LogProb, Site
 from elbax.estimators.credits import aligned_axes, credit_shapes
 from elbax.estimators.fixed import Fixed
 from elbax.estimators.pathwise import Pathwise
@@ -156,6 +156,7 @@ def site_of(facts: Facts, name: str) -> Site:
         fact.shape,
         credit_shapes(facts, name),
         aligned_axes(facts, name),
+        LogProb.of(fact.equation),
         _jump(facts, fact.index),
     )
 

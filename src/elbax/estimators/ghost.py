@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,29 +14,29 @@ from elbax.errors import ProgramError
 __all__ = ["ghost", "sum_of"]
 
 
-@jax.custom_jvp
-def ghost(total: jax.Array, terms: jax.Array) -> jax.Array:
-    """`total`, with the derivative of `total + terms`: the terms cost nothing in the forward pass."""
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def ghost(total: jax.Array, terms: jax.Array, nodes: str) -> jax.Array:
+    """`total`, with the derivative of `total + terms`: the terms, of `nodes`, cost nothing in the forward pass."""
     return total
 
 
 @ghost.defjvp
-def _ghost_jvp(primals: Any, tangents: Any) -> Any:
+def _ghost_jvp(nodes: str, primals: Any, tangents: Any) -> Any:
     (total, terms), (d_total, d_terms) = primals, tangents
-    return total, d_total + d_terms * _once(terms)
+    return total, d_total + d_terms * _once(terms, nodes)
 
 
-@jax.custom_jvp
-def _once(terms: jax.Array) -> jax.Array:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _once(terms: jax.Array, nodes: str) -> jax.Array:
     return jnp.ones_like(terms)
 
 
 @_once.defjvp
-def _once_jvp(primals: Any, tangents: Any) -> Any:
+def _once_jvp(nodes: str, primals: Any, tangents: Any) -> Any:
     raise ProgramError(
-        "the surrogate loss of a program with score-function nodes was differentiated twice. Its first derivative "
-        "estimates the gradient; its second does not estimate the Hessian. Use `elbax.surrogate(..., order=2)`, or "
-        "make all nodes pathwise."
+        f"the surrogate loss of a program with score-function nodes, {nodes}, was differentiated twice. Its first "
+        "derivative estimates the gradient; its second does not estimate the Hessian. Use `elbax.surrogate(..., "
+        "order=2)`, or make all nodes pathwise."
     )
 
 

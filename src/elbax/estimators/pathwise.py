@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import jax
 
-from elbax.errors import EstimatorError
 from elbax.estimators.base import Draw, Estimator, LogProb, Site
 from elbax.graph.distributions import Lifted
 from elbax.graph.draws import jumps_in_draw
@@ -37,9 +36,14 @@ class Pathwise(Estimator):
     needs_credit: ClassVar[bool] = False
 
     def requires(self, site: Site) -> str | None:
-        """Needs draws that are differentiable in the parameters."""
+        """Needs draws that are differentiable in the parameters; `stick`, that the log-density is a summand."""
         dist = site.dist
         if dist.has_rsample and not jumps_in_draw(dist):
+            if self.stick and site.log_prob is LogProb.FULL:
+                return (
+                    "the bound has several particles inside the logarithm, where the term that sticking the landing "
+                    "leaves out does not have expectation zero (`elbax.Pathwise()` is valid there)"
+                )
             return None
         if dist.has_rsample:
             return f"its distribution {dist.name} says that it is reparameterised, but its draws jump or stay put"
@@ -47,19 +51,10 @@ class Pathwise(Estimator):
         return f"its distribution {dist.name} is {kind}: draws are not differentiable in the parameters"
 
     def draw(self, key: jax.Array, dist: Lifted, log_prob: LogProb) -> Draw:
-        """A reparameterised draw.
-
-        Raises:
-            EstimatorError: for `stick` where leaving the term out would bias the gradient.
-        """
+        """A reparameterised draw."""
         if log_prob is LogProb.UNUSED:
             return Draw(dist.rsample(key), None)
         if not self.stick:
             return Draw(*dist.draw_with_log_prob(key, differentiable=True))
-        if log_prob is LogProb.FULL:
-            raise EstimatorError(
-                "Pathwise(stick=True) was asked for in a bound with several particles inside the logarithm, where the "
-                "term that it leaves out does not have expectation zero. Use Pathwise()."
-            )
         value = dist.rsample(key)
         return Draw(value, dist.stopped().log_prob(value))

@@ -149,8 +149,9 @@ class Plan:
         else:
             results = jax.vmap(replica, axis_name=REPLICAS)(self._replicated_feeds(key))
             total, terms, outcome = jax.tree.map(_mean, results)
-        plain = all(type(c.estimator).term is Estimator.term for c in self.chosen.values())
-        return (total if plain else ghost(total, terms)), outcome
+        with_terms = [name for name, c in self.chosen.items() if type(c.estimator).term is not Estimator.term]
+        nodes = ", ".join(f"'{name}' ({self.facts.samples[name].equation.source})" for name in with_terms)
+        return (ghost(total, terms, nodes) if with_terms else total), outcome
 
     def terms(self, run: Run, weights: Mapping[str, float], states: Mapping[str, Any], lane: Lane | None = None) -> Any:
         """The sum of the terms of all nodes, and the states of their estimators after the step."""

@@ -174,7 +174,10 @@ def value_and_grad(
     def value_and_grads(key: jax.Array, *args: Any, **kwargs: Any) -> tuple[jax.Array, Any]:
         for i in wanted:
             if not -len(args) <= i < len(args):
-                raise ProgramError(f"argnums={argnums}, but the program was called with {len(args)} arguments.")
+                raise ProgramError(
+                    f"argnums={argnums}, but `{program_name(program)}` was called with {len(args)} positional "
+                    "arguments (the key does not count)."
+                )
         positions = [i % len(args) for i in wanted]
         if len(set(positions)) < len(positions):
             raise ProgramError(f"argnums={argnums} names an argument twice.")

@@ -139,6 +139,7 @@ def _input_dep(v: Var, node: InputNode, index: int) -> Dep:
 class _Interpreter:
     def __init__(self, facts: Facts, numbers: dict[str, int]) -> None:
         self.facts, self.numbers = facts, numbers
+        self.site: Source | None = None  # inside a log-density, the line of its site
 
     def run(self, block: Block, inputs: Sequence[Dep], control: Dep, loops: tuple[int, ...]) -> list[Dep]:
         """Dependences of the outputs of a block; `control` is that of the branch taken, `loops` those around it."""
@@ -158,7 +159,7 @@ class _Interpreter:
             case ir.Sample():
                 return self.sample(eq, deps, control, loops)
             case ir.Observe():
-                dep = self.density(eq.structure, _avals(eq), deps, loops)
+                dep = self.density(eq, _avals(eq), deps, loops)
                 shape = Lifted(eq.structure, _avals(eq)[1:]).shape
                 self.facts.costs[eq.name, 0] = ValueFact(
                     eq, loops, (*loops, *shape), _stacked(join(dep, control), loops)
@@ -191,7 +192,7 @@ class _Interpreter:
             return [EMPTY] * len(eq.outputs)
         table = transfers(eq)
         if table is None:
-            self.facts.unknown.setdefault(eq.name, eq.source)
+            self.facts.unknown.setdefault(eq.name, self.site or eq.source)
             table = [[lambda a: None] * len(eq.inputs)] * len(eq.outputs)
         results = []
         for row, out in zip(table, eq.outputs, strict=True):
@@ -205,6 +206,8 @@ class _Interpreter:
         return results
 
     def reporter(self, primitive: str, source: Source) -> Callable[[int, int], None]:
+        source = self.site or source
+
         def on_loss(axis: int, nodes: int) -> None:
             self.facts.losses.setdefault((axis, nodes, primitive, source), Loss(nodes, axis, primitive, source))
 
@@ -215,7 +218,7 @@ class _Interpreter:
     def sample(self, eq: ir.Sample, deps: list[Dep], control: Dep, loops: tuple[int, ...]) -> list[Dep]:
         avals = _avals(eq)
         value, log_prob = value_and_log_prob_avals(eq.structure, avals, as_float=eq.options.as_float)
-        parameters = join(self.density(eq.structure, (value, *avals), [EMPTY, *deps], loops), control)
+        parameters = join(self.density(eq, (value, *avals), [EMPTY, *deps], loops), control)
         bit = 1 << self.numbers[eq.name]
         levels = tuple(loop(level, n) for level, n in enumerate(loops))
         lanes = tuple(Align(d, 1, n) for d, n in enumerate(log_prob.shape))
@@ -232,7 +235,11 @@ class _Interpreter:
         return [join(itself, parameters.through_sample()), join(itself, parameters)]
 
     def density(
-        self, structure: Structure, avals: tuple[jax.ShapeDtypeStruct, ...], deps: list[Dep], loops: tuple[int, ...]
+        self,
+        eq: ir.Sample | ir.Observe,
+        avals: tuple[jax.ShapeDtypeStruct, ...],
+        deps: list[Dep],
+        loops: tuple[int, ...],
     ) -> Dep:
         """How the elements of a log-density depend on its value (the first input) and on the distribution's arrays.
 
@@ -242,10 +249,12 @@ class _Interpreter:
             return EMPTY
         entering = join_all(d.mixed() for d in deps)
         try:
-            block = _log_prob_block(structure, avals)
+            block = _log_prob_block(eq.structure, avals)
         except NotImplementedError:  # a flow that can be drawn from but not inverted
             return entering
+        self.site = eq.source
         (result,) = self.run(block, deps, EMPTY, loops)
+        self.site = None
         # What a draw depends on but its log-density does not show (a mask, a point mass) is mixed.
         hidden = entering.restrict(entering.nodes & ~result.nodes)
         # Densities are smooth in their parameters inside the support, whatever their formula branches on.

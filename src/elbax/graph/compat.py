@@ -12,6 +12,7 @@ just it, and loops and branches are emitted again through the public `jax.lax` f
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -19,9 +20,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
+import equinox
 import jax
 import jax.core
 import jax.numpy as jnp
+import jaxtyping
+import numpyro
 from jax.experimental import io_callback
 from jax.extend import source_info_util
 from jax.extend.core import Literal, Primitive
@@ -46,6 +50,7 @@ __all__ = [
     "cond_params",
     "eval_equation",
     "is_mutable",
+    "is_of_library",
     "keep_user_line",
     "make_primitive",
     "open_jaxpr",
@@ -76,16 +81,13 @@ _JAX = _folder(jax)
 
 
 def _skipped_folders() -> tuple[str, ...]:
-    import equinox
-    import jaxtyping
-    import numpyro
-
     # Models that come with elbax are clients of it: their lines are shown like a user's.
     own = [str(p) + os.sep for p in Path(_LIBRARY).iterdir() if p.is_dir() and p.name != "models"]
-    return (*own, _folder(numpyro), _folder(equinox), _folder(jaxtyping), _JAX)
+    return (*own, _folder(numpyro), _folder(equinox), _folder(jaxtyping), _JAX, contextlib.__file__)
 
 
 _SKIPPED = _skipped_folders()
+_OWN_FUNCTIONS = (_JAX, _folder(numpyro))
 for _path in _SKIPPED:
     source_info_util.register_exclusion(_path)
 
@@ -185,6 +187,12 @@ def open_jaxpr(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
     if hasattr(jaxpr, "jaxpr"):
         return jaxpr.jaxpr, jaxpr.consts
     return jaxpr, ()
+
+
+def is_of_library(jaxpr: Any) -> bool:
+    """Whether a jaxpr is that of a function of JAX's or NumPyro's own."""
+    place = getattr(getattr(jaxpr, "debug_info", None), "func_src_info", None) or ""
+    return any(f" at {folder}" in place for folder in _OWN_FUNCTIONS)
 
 
 def sub_jaxprs(eqn: Any) -> list[Any]:

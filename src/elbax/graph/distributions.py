@@ -22,7 +22,7 @@ import numpy as np
 import numpyro.distributions as dist
 
 from elbax.errors import ProgramError
-from elbax.graph.compat import cached
+from elbax.graph.compat import Tracer, cached
 
 __all__ = ["Lifted", "Structure", "take_apart", "unwrap_independent"]
 
@@ -176,7 +176,7 @@ def observable(d: Any) -> Any:
     """The constraint on the data of an observed distribution, or `None` if it depends on parameters."""
     base = innermost(d)
     support = getattr(base, "support", None)
-    if support is None or any(isinstance(x, (jax.core.Tracer, jax.ShapeDtypeStruct)) for x in jax.tree.leaves(support)):
+    if support is None or any(isinstance(x, (Tracer, jax.ShapeDtypeStruct)) for x in jax.tree.leaves(support)):
         return None
     if isinstance(support, type(dist.constraints.circular)):
         return None  # densities of angles are periodic
@@ -204,14 +204,13 @@ def _in_support(d: Any, value: jax.Array) -> jax.Array:
     if isinstance(d, dist.MaskedDistribution):
         return _in_support(d.base_dist, value) | ~jnp.asarray(d._mask, bool)
     if isinstance(d, dist.ExpandedDistribution):
-        return jnp.broadcast_to(_in_support(d.base_dist, value), d.batch_shape)
+        return _in_support(d.base_dist, value)
     if isinstance(d, dist.Independent):
         inner = _in_support(d.base_dist, value)
         return inner.all(axis=tuple(range(inner.ndim - d.reinterpreted_batch_ndims, inner.ndim)))
     constraint = observable(d)
-    if constraint is None:
-        return jnp.ones(d.batch_shape, bool)
-    return jnp.broadcast_to(constraint(value), d.batch_shape)
+    shape = value.shape[: value.ndim - len(d.event_shape)]  # at least the batch shape: `value` is that of all wrappers
+    return jnp.ones(shape, bool) if constraint is None else jnp.broadcast_to(constraint(value), shape)
 
 
 def _first_lane(lifted: Lifted) -> list[Any]:

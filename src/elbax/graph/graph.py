@@ -66,7 +66,7 @@ class Relation:
     axes: tuple[str, ...]
 
     def __str__(self) -> str:
-        return "(" + ", ".join(self.axes) + ")" if self.axes else ""
+        return self.axes[0] if len(self.axes) == 1 else f"({', '.join(self.axes)})" if self.axes else ""
 
 
 @dataclass(frozen=True)
@@ -201,19 +201,20 @@ class Graph:
         """Draws the graph: stochastic nodes as circles, deterministic ones as rectangles, inputs and costs apart.
 
         Args:
-            path: where to write it: `.svg` for a picture, `.mmd` for Mermaid; `None` to only return the SVG.
+            path: where to write it: `.svg` for a picture, `.mmd` for Mermaid, `.md` for a Markdown page that holds
+                it, `.txt` for the table that `print` shows; `None` to only return the SVG.
             overwrite: whether an existing file may be replaced.
 
         Returns:
             The text of the picture.
         """
-        from elbax.graph.draw import draw
+        from elbax.graph.drawing import draw
 
         return draw(self, path, overwrite=overwrite)
 
     def mermaid(self) -> str:
         """The graph in Mermaid's flowchart language."""
-        from elbax.graph.draw import mermaid
+        from elbax.graph.drawing import mermaid
 
         return mermaid(self)
 
@@ -221,7 +222,7 @@ class Graph:
         return self.draw()
 
     def __str__(self) -> str:
-        from elbax.graph.draw import text
+        from elbax.graph.drawing import text
 
         return text(self)
 

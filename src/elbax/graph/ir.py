@@ -22,7 +22,7 @@ import numpy as np
 
 from elbax.errors import ProgramError
 from elbax.graph import compat
-from elbax.graph.compat import Source
+from elbax.graph.compat import UNKNOWN_SOURCE, Source
 from elbax.graph.distributions import Structure
 from elbax.graph.sites import SiteOptions
 
@@ -266,13 +266,13 @@ def read(jaxpr: Any) -> Block:
     return Block(inputs, tuple(equations), tuple(_atom(env, v) for v in jaxpr.outvars))
 
 
-def inline(fn: Callable, *atoms: Atom) -> tuple[list[Equation], tuple[Atom, ...]]:
-    """Equations that compute `fn` of `atoms`, and the atoms of its results. `fn` takes and returns arrays."""
+def inline(fn: Callable, *atoms: Atom, source: Source = UNKNOWN_SOURCE) -> tuple[list[Equation], tuple[Atom, ...]]:
+    """Equations of a line that compute `fn` of `atoms`, and the atoms of its results. `fn` takes and returns arrays."""
     avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in atoms]
     jaxpr, consts = compat.open_jaxpr(jax.make_jaxpr(fn)(*avals))
     env: dict[Any, Atom] = dict(zip(jaxpr.invars, atoms, strict=True))
     env |= {v: Constant(c) for v, c in zip(jaxpr.constvars, consts, strict=True)}
-    equations = _Reader([]).equations(jaxpr, env)
+    equations = [replace(eq, source=source) for eq in _Reader([]).equations(jaxpr, env)]
     return equations, tuple(_atom(env, v) for v in jaxpr.outvars)
 
 
@@ -285,7 +285,7 @@ def _atom(env: dict[Any, Atom], v: Any) -> Atom:
 
 
 class _Reader:
-    """Reads equations, keeping the scopes that are open at each.
+    """Reads equations, keeping the scopes that are open at each, and the line that calls them.
 
     `inside` an operation that JAX runs as a whole, only sites matter.
     """
@@ -293,12 +293,25 @@ class _Reader:
     def __init__(self, scopes: list[str], *, inside: bool = False) -> None:
         self.scopes = scopes
         self.inside = inside
+        self.around, self.in_library = UNKNOWN_SOURCE, False
 
     def equations(self, jaxpr: Any, env: dict[Any, Atom]) -> list[Equation]:
         found: list[Equation] = []
+        around, in_library = self.around, self.in_library
+        self.in_library |= compat.is_of_library(jaxpr)
         for eqn in jaxpr.eqns:
+            self.around = self.source(eqn, around)
             found += self.equation(eqn, env)
+        self.around, self.in_library = around, in_library
         return found
+
+    def source(self, eqn: Any, around: Source) -> Source:
+        """The user's line; for what a function of JAX or NumPyro does, the line that calls it.
+
+        JAX traces a function that it compiles only once, so that its equations may carry the line of another call.
+        """
+        own = UNKNOWN_SOURCE if self.in_library and around.line else compat.source_of(eqn)
+        return own if own.line else around
 
     def equation(self, eqn: Any, env: dict[Any, Atom]) -> list[Equation]:
         name = eqn.primitive.name
@@ -306,8 +319,7 @@ class _Reader:
             self.scopes.append(eqn.params["name"]) if eqn.params["enters"] else self.scopes.pop()
             return []
         if compat.is_mutable(eqn) and not self.inside:
-            source = compat.source_of(eqn)
-            line = f" ({source})" if source.line else ""
+            line = f" ({self.around})" if self.around.line else ""
             raise ProgramError(
                 f"`{name}`{line} uses a mutable array (`jax.new_ref`). What is written there influences what is read "
                 "later without appearing in between, so elbax cannot follow it. Use the result of `x.at[...].set(...)`."
@@ -338,7 +350,7 @@ class _Reader:
     def make(self, eqn: Any, name: str, inputs: tuple[Atom, ...], outputs: tuple[Var, ...]) -> Equation:
         if name.startswith("elbax_"):
             return self.site(eqn, inputs, outputs)
-        source = compat.source_of(eqn)
+        source = self.around
         if name == "scan":
             p = compat.scan_params(eqn)
             body = self.block(p.body)

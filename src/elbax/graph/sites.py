@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from elbax.errors import ProgramError
 from elbax.graph import compat
@@ -49,7 +50,8 @@ class SiteOptions:
 
 def check_scale(name: str, source: Source, scale: Any) -> float:
     """A scale as a plain number."""
-    if isinstance(scale, compat.Tracer) or not jnp.ndim(scale) == 0 or not float(scale) > 0:
+    known = isinstance(scale, (int, float, np.generic, np.ndarray, jax.Array)) and not isinstance(scale, compat.Tracer)
+    if not known or jnp.ndim(scale) != 0 or not 0 < float(scale) < float("inf"):
         raise ProgramError(
             f"site '{name}' ({source}) has scale {scale!r}; it must be a number above zero that is known while "
             "tracing, such as num_data / batch_size."
@@ -99,16 +101,24 @@ def recording() -> Iterator[Recorder]:
         _RECORDER.reset(token)
 
 
-def _enter(kind: str, name: Any) -> tuple[str, Source]:
-    source = compat.caller()
+def _enter(kind: str, name: Any, source: Source | None = None) -> tuple[str, Source]:
+    source = compat.caller() if source is None else source
     recorder = _RECORDER.get()
     if recorder is None:
         raise ProgramError(
             f"elbax.{kind}({name!r}) at {source} was called outside a traced program. Sites only mean something "
-            "inside a function that elbax traces: pass the function to `elbax.trace`, `elbax.value_and_grad`, "
-            "`elbax.ELBO` or `elbax.fit`."
+            "inside a function that elbax traces: pass the function, or the bound that it is part of, to "
+            "`elbax.trace`, `elbax.value_and_grad` or `elbax.fit`."
         )
     return recorder.record(kind, name, source), source
+
+
+def _array(what: str, value: Any) -> jax.Array:
+    """A value that is stated, as an array."""
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ProgramError(f"{what} is {value!r}, which is not a number or an array: state one.") from error
 
 
 def sample(name: str, dist: Any, *, scale: float = 1.0, auxiliary: bool = False) -> jax.Array:
@@ -154,10 +164,7 @@ def bind_sample(
     name: str, source: Source, structure: Structure, options: SiteOptions, leaves: tuple
 ) -> tuple[jax.Array, jax.Array]:
     """Binds a sample site again that comes from another trace, keeping its line."""
-    recorder = _RECORDER.get()
-    if recorder is None:
-        raise ProgramError(f"sample site '{name}' ({source}) was moved outside a traced program.")
-    recorder.record("sample", name, source)
+    _enter("sample", name, source)
     value, log_prob = SAMPLE.bind(*leaves, name=name, source=source, structure=structure, options=options)
     return value, log_prob
 
@@ -174,10 +181,12 @@ def cost(name: str, value: Any) -> None:
         ProgramError: outside a traced program, or for values that are not real.
     """
     name, source = _enter("cost", name)
-    value = jnp.asarray(value)
+    value = _array(f"cost '{name}' ({source})", value)
     is_real = jnp.issubdtype(value.dtype, jnp.number) and not jnp.issubdtype(value.dtype, jnp.complexfloating)
     if not is_real and value.dtype != jnp.bool_:
-        raise ProgramError(f"cost '{name}' ({source}) has dtype {value.dtype}; a cost must be a real number.")
+        raise ProgramError(
+            f"cost '{name}' ({source}) has dtype {value.dtype}; state a real number, such as its `.real`."
+        )
     if not jnp.issubdtype(value.dtype, jnp.floating):
         value = value.astype(jnp.result_type(float))
     COST.bind(value, name=name, source=source)
@@ -185,10 +194,7 @@ def cost(name: str, value: Any) -> None:
 
 def bind_cost(name: str, source: Source, value: jax.Array) -> None:
     """States a cost that comes from another trace, keeping its line."""
-    recorder = _RECORDER.get()
-    if recorder is None:
-        raise ProgramError(f"cost '{name}' ({source}) was moved outside a traced program.")
-    recorder.record("cost", name, source)
+    _enter("cost", name, source)
     COST.bind(value, name=name, source=source)
 
 
@@ -208,7 +214,7 @@ def observe(name: str, dist: Any, value: Any, *, scale: float = 1.0) -> None:
     name, source = _enter("observe", name)
     place = f"observed site '{name}' ({source})"
     structure, leaves = take_apart(dist, place)
-    value = jnp.asarray(value)
+    value = _array(f"the data of {place}", value)
     shape = observed_shape(place, dist, value.shape)
     # Every element of the data is a cost of its own, also within an event of independent components.
     one = jax.tree.unflatten(structure.treedef, leaves)
@@ -249,7 +255,7 @@ def baseline(name: str, value: Any) -> None:
             distance to the loss.
     """
     name, source = _enter("baseline", name)
-    BASELINE.bind(jnp.asarray(value), name=name, source=source)
+    BASELINE.bind(_array(f"the baseline of '{name}' ({source})", value), name=name, source=source)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 
 from elbax.graph import ir
 from elbax.graph.analysis import Facts, leave_loop
+from elbax.graph.compat import UNKNOWN_SOURCE, Source
 from elbax.graph.ir import Atom, Block, Constant, Var
 from elbax.graph.linear import Factor, Share, Shares, carried_by, shares_of_operands, wider
 from elbax.graph.relations import EMPTY, Align, Dep, moves
@@ -58,12 +59,15 @@ class _Splitter:
     exports: dict[Var, Shares] = field(default_factory=dict)
     splits: dict[Atom, bool] = field(default_factory=dict)
     bodies: dict[Var, list[Term] | None] = field(default_factory=dict)
+    lines: dict[Var, Source] = field(default_factory=dict)
     added: list[Atom] = field(default_factory=list)  # further outputs of this block
     added_equations: list[ir.Equation] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for position, eq in enumerate(self.block.equations):
-            self.producers |= {v: (position, eq, i) for i, v in enumerate(eq.outputs) if v is not None}
+            made = [(i, v) for i, v in enumerate(eq.outputs) if v is not None]
+            self.producers |= {v: (position, eq, i) for i, v in made}
+            self.lines |= {v: eq.source for _, v in made}
             if eq.blocks:
                 self.inner[eq] = tuple(_Splitter(b, self.deps, self.levels, self.nodes) for b in eq.blocks)
 
@@ -273,6 +277,7 @@ class _Splitter:
             body.added.append(own)
             out = Var((*length, *own.shape), own.dtype)
             self.exported.setdefault(eq, []).append(out)
+            self.lines[out] = eq.source
             self.deps[out] = self.outside(eq, self.dep(term.atom).map(moves(dims)))
             origin = None
             if term.share.origin is not None:
@@ -294,9 +299,11 @@ class _Splitter:
 
     def compute(self, fn: Callable, *atoms: Atom) -> Atom:
         """The value of `fn` of `atoms`, by new equations of this block."""
-        made, (atom,) = ir.inline(fn, *atoms)
+        source = next((self.lines[a] for a in atoms if a in self.lines), UNKNOWN_SOURCE)
+        made, (atom,) = ir.inline(fn, *atoms, source=source)
         self.added_equations += made
         if isinstance(atom, Var):
+            self.lines[atom] = source
             self.deps[atom] = EMPTY  # only factors and finished terms are made here, and nobody asks these again
         return atom
 

@@ -119,17 +119,30 @@ def program_name(program: Callable) -> str:
     return own or type(program).__name__
 
 
+def program_place(program: Callable) -> str:
+    """What to call a program in messages, with its line where that is the user's."""
+    plain = inspect.unwrap(program if hasattr(program, "__code__") else getattr(program, "__wrapped__", program))
+    code = getattr(plain, "__code__", None) or getattr(type(plain).__call__, "__code__", None)
+    name = f"program `{program_name(program)}`"
+    if code is None or not is_user_file(code.co_filename):
+        return name
+    return f"{name} ({Source(code.co_filename, code.co_firstlineno, code.co_name)})"
+
+
 @dataclass(frozen=True)
 class Captured:
     """A program as data.
 
     Attributes:
+        name: what to call it.
+        place: what to call it in messages.
         block: its equations; the outputs of the block are the leaves of what the program returned.
         result: what the program returned, with abstract values in place of arrays.
         portable: whether the block may be kept for later calls (it holds no tracer of an outer transformation).
     """
 
     name: str
+    place: str
     block: Block
     result: Any
     portable: bool
@@ -146,7 +159,7 @@ def capture(program: Callable, arguments: Arguments) -> Captured:
     Raises:
         ProgramError: for whatever cannot be turned into a graph.
     """
-    name = program_name(program)
+    place = program_place(program)
     statics: list[Any] = []
 
     def run(*arrays: Any) -> Any:
@@ -154,22 +167,22 @@ def capture(program: Callable, arguments: Arguments) -> Captured:
         statics.append(static)
         return dynamic
 
-    with recording() as recorder, _explained(name, recorder):
+    with recording() as recorder, _explained(place, recorder):
         jaxpr, shapes = jax.make_jaxpr(run, return_shape=True)(*arguments.arrays)
     block = ir.read(jaxpr)
     check_unique_names(block)
-    _check_nothing_lost(name, recorder, block)
+    _check_nothing_lost(place, recorder, block)
     portable = not any(isinstance(a.value, compat.Tracer) for a in ir.atoms(block) if isinstance(a, Constant))
-    return Captured(name, block, eqx.combine(shapes, statics[0]), portable)
+    return Captured(program_name(program), place, block, eqx.combine(shapes, statics[0]), portable)
 
 
-def _check_nothing_lost(name: str, recorder: Recorder, block: Block) -> None:
+def _check_nothing_lost(place: str, recorder: Recorder, block: Block) -> None:
     found = {eq.name for eq in ir.walk(block) if isinstance(eq, ir.SITES)}
     lost = [(site, source) for _, site, source in recorder.calls if site not in found]
     if lost:
         listing = ", ".join(f"'{site}' ({source})" for site, source in lost)
         raise ProgramError(
-            f"program `{name}`: {listing} was stated but is not in the traced program. JAX removes computations whose "
+            f"{place}: {listing} was stated but is not in the traced program. JAX removes computations whose "
             "results are unused when it differentiates or rematerialises inside a program. Return the cost from the "
             "program, or keep the site out of functions that the program differentiates itself."
         )
@@ -184,26 +197,30 @@ _NEEDS_NUMBER = (
 
 
 @contextmanager
-def _explained(name: str, recorder: Recorder) -> Iterator[None]:
+def _explained(place: str, recorder: Recorder) -> Iterator[None]:
     """Turns JAX's own tracing errors into errors that name the sites."""
     try:
         yield
     except ElbaxError:
         raise
     except _NEEDS_NUMBER as error:
-        raise ProgramError(_python_control_flow(name, recorder, error)) from error
+        raise ProgramError(_python_control_flow(place, recorder, error)) from error
+    except TypeError as error:
+        if "concrete values" not in str(error):
+            raise
+        raise ProgramError(_python_control_flow(place, recorder, error)) from error
     except NotImplementedError as error:
         costs = _listed(recorder, "cost", "observe", "baseline")
         if "ffect" not in str(error) or not costs:
             raise
         if "vmap" not in str(error):
             raise ProgramError(
-                f"program `{name}`: JAX cannot carry a statement that acts, such as `elbax.cost` or `elbax.observe`, "
+                f"{place}: JAX cannot carry a statement that acts, such as `elbax.cost` or `elbax.observe`, "
                 f"through what stands{_innermost_user_line(error)} ({error}). Return the cost from there and state it "
                 f"outside (costs stated so far: {costs})."
             ) from error
         raise ProgramError(
-            f"program `{name}`: a cost is stated inside a `cond` or `switch`{_innermost_user_line(error)} whose index "
+            f"{place}: a cost is stated inside a `cond` or `switch`{_innermost_user_line(error)} whose index "
             "differs between the lanes of a `vmap`. JAX then runs all branches for all lanes, and would count the "
             "costs of branches not taken. Return the cost from the branches, and state it outside (costs stated so "
             f"far: {costs})."
@@ -212,7 +229,7 @@ def _explained(name: str, recorder: Recorder) -> Iterator[None]:
         if "out_axes" not in str(error) or not any(kind == "sample" for kind, _, _ in recorder.calls):
             raise
         raise ProgramError(
-            f"program `{name}`: a result that differs between the lanes of a `vmap`{_innermost_user_line(error)} is "
+            f"{place}: a result that differs between the lanes of a `vmap`{_innermost_user_line(error)} is "
             f"declared to be the same in all of them ({error}). A site draws anew in every lane, also in the `vmap` "
             "that jax.jacfwd and jax.hessian use: move it out of there and pass its value in, or use out_axes=0 "
             f"(values drawn so far: {_listed(recorder, 'sample')})."
@@ -223,11 +240,11 @@ def _listed(recorder: Recorder, *kinds: str) -> str:
     return ", ".join(f"'{site}' ({source})" for kind, site, source in recorder.calls if kind in kinds)
 
 
-def _python_control_flow(name: str, recorder: Recorder, error: Exception) -> str:
+def _python_control_flow(place: str, recorder: Recorder, error: Exception) -> str:
     sites = _listed(recorder, "sample")
     drawn = f"Values drawn before that line: {sites}. " if sites else ""
     return (
-        f"program `{name}` needs the number behind a traced value{_innermost_user_line(error)} (Python `if`, `while`, "
+        f"{place} needs the number behind a traced value{_innermost_user_line(error)} (Python `if`, `while`, "
         f"`int()`, `range`, NumPy, an index into a list, or a shape). {drawn}Programs are traced once for all draws: "
         "choose with `jnp.where` or `jax.lax.cond`, index with `jnp` arrays, and loop with `jax.lax.scan`."
     )
@@ -250,30 +267,30 @@ def returned_costs(captured: Captured) -> Block:
         ProgramError: if the program returned something else, or neither returned nor stated a cost.
     """
     block, result = captured.block, captured.result
-    named = _named_costs(captured.name, result)
+    named = _named_costs(captured.place, result)
     stated = {eq.name: eq.source for eq in ir.walk(block) if isinstance(eq, (ir.Cost, ir.Observe, ir.Sample))}
     costs: list[ir.Equation] = []
     for (name, aval), atom in zip(named.items(), block.outputs, strict=True):
         if name in stated:
             raise ProgramError(
-                f"program `{captured.name}` returns a cost called '{name}', which is also the name of the site at "
+                f"{captured.place} returns a cost called '{name}', which is also the name of the site at "
                 f"{stated[name]}. Names must be unique: rename one of them."
             )
         if not jnp.issubdtype(aval.dtype, jnp.floating):
             raise ProgramError(
-                f"program `{captured.name}` returns '{name}' with dtype {aval.dtype}; a cost must be a real float. "
-                "Return only costs: other results may be read off with `elbax.evaluate`, not returned."
+                f"{captured.place} returns '{name}' with dtype {aval.dtype}; a cost must be a real float. "
+                "Return only costs, as floats."
             )
         costs.append(ir.Cost((atom,), (), Source("return", 0, captured.name), name))
     if not named and not any(isinstance(eq, (ir.Cost, ir.Observe)) for eq in ir.walk(block)):
         raise ProgramError(
-            f"program `{captured.name}` has no cost: it neither returns one nor states one with `elbax.cost` or "
+            f"{captured.place} has no cost: it neither returns one nor states one with `elbax.cost` or "
             "`elbax.observe`. Return the loss."
         )
     return replace(block, equations=(*block.equations, *costs), outputs=())
 
 
-def _named_costs(name: str, result: Any) -> dict[str, Any]:
+def _named_costs(place: str, result: Any) -> dict[str, Any]:
     if result is None:
         return {}
     if hasattr(result, "shape"):
@@ -282,6 +299,6 @@ def _named_costs(name: str, result: Any) -> dict[str, Any]:
         return {k: result[k] for k in sorted(result)}  # the order of a dict's leaves
     kind = f"{type(result).__name__}"
     raise ProgramError(
-        f"program `{name}` returned a {kind}. A program returns its costs: a scalar or array, or a dict of named "
+        f"{place} returned a {kind}. A program returns its costs: a scalar or array, or a dict of named "
         "arrays, or nothing if it states them with `elbax.cost` and `elbax.observe`."
     )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from elbax.estimators.surrogate import graph_of
 from elbax.fit.training import as_arguments
 from elbax.graph.compat import Source
-from elbax.graph.draw import legend, shape_text
+from elbax.graph.drawing import legend, shape_text, svg
 from elbax.graph.graph import Graph
 from elbax.runs.run import Run
 
@@ -77,7 +77,7 @@ def graph_facts(run: Run) -> GraphFacts:
     batch = jax.tree.map(jnp.asarray, run.recipe.seen(run.data, "train", run.recipe.batch_size))
     graph = graph_of(run.bound, run.recipe.estimators(), as_arguments(batch), {})
     return GraphFacts(
-        svg=graph.draw(),
+        svg=svg(graph, caption=False),
         legend=tuple(legend()),
         nodes=tuple(node_plan(graph, name) for name in graph.samples),
         terms=tuple(term(graph, name) for name in graph.costs),
