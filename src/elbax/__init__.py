@@ -39,6 +39,8 @@ from elbax.estimators.leave_one_out import RLOO as RLOO
 from elbax.estimators.leave_one_out import Replicas as Replicas
 from elbax.estimators.measure_valued import MeasureValued as MeasureValued
 from elbax.estimators.pathwise import Pathwise as Pathwise
+from elbax.estimators.rebar import REBAR as REBAR
+from elbax.estimators.rebar import RELAX as RELAX
 from elbax.estimators.score import NoBaseline as NoBaseline
 from elbax.estimators.score import Score as Score
 from elbax.estimators.score import Stated as Stated

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from elbax.estimators.base import LogProb, Site
+from elbax.estimators.base import Context, LogProb, Site, Slope
 from elbax.graph.distributions import Lifted, innermost
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "log_prob_of",
     "no_bernoulli",
     "over_shared",
+    "slopes_of_draws",
     "with_events",
     "without",
 ]
@@ -59,8 +60,9 @@ def over_shared(x: jax.Array, credit: jax.Array, site: Site) -> Any:
 
 
 def centred(values: jax.Array, logits: jax.Array) -> jax.Array:
-    """Draws minus the probability of a one, exact where that is close to zero or one; `values` have an axis first."""
-    return jnp.where(values > 0, jax.nn.sigmoid(-logits)[None], -jax.nn.sigmoid(logits)[None])
+    """Draws minus the probability of a one, exact where that is close to zero or one."""
+    s, rest = jax.nn.sigmoid(logits), jax.nn.sigmoid(-logits)
+    return jnp.where(values > 0, jnp.broadcast_to(rest, values.shape), -jnp.broadcast_to(s, values.shape))
 
 
 def without(x: jax.Array) -> jax.Array:
@@ -71,3 +73,10 @@ def without(x: jax.Array) -> jax.Array:
 def against_others(x: jax.Array, score: jax.Array) -> jax.Array:
     """The leave-one-out sum `1/K sum_k (x_k - mean_{j != k} x_j) score_k`."""
     return jnp.sum((x - x.mean(0, keepdims=True)) * score, axis=0) / (len(x) - 1)
+
+
+def slopes_of_draws(context: Context, values: jax.Array) -> list[Slope]:
+    """The slopes at all draws, without derivative; compiled, those at the first share the work of the run itself."""
+    assert context.slopes is not None
+    first, others = context.slopes(values[0]), jax.vmap(context.slopes)(values[1:])
+    return jax.lax.stop_gradient(jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, others))

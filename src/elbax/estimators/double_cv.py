@@ -18,6 +18,7 @@ from elbax.estimators.bernoulli import (
     log_prob_of,
     no_bernoulli,
     over_shared,
+    slopes_of_draws,
     with_events,
     without,
 )
@@ -94,11 +95,10 @@ class DoubleCV(Estimator):
 
     def work(self, context: Context) -> tuple[jax.Array, jax.Array]:
         """The estimate of leave-one-out, and the derivative of the estimate with respect to `alpha`."""
-        assert context.slopes is not None
         values, logits = jax.lax.stop_gradient(context.aux)
         score, uncertain = centred(values, logits), jax.nn.sigmoid(logits) * jax.nn.sigmoid(-logits)
         plain, controls = jnp.zeros_like(logits), jnp.zeros_like(logits)
-        for credit, slope in jax.lax.stop_gradient(jax.vmap(context.slopes)(values)):
+        for credit, slope in slopes_of_draws(context, values):
             c = over_shared(without(slope) * score, credit, context.site)
             plain = plain + against_others(with_events(credit, context.site), score)
             controls = controls + against_others(c, score) - slope.mean(0) * uncertain
@@ -113,7 +113,7 @@ class DoubleCV(Estimator):
         """One step of Adam on the squared estimate."""
         state: DoubleCVState = context.state
         plain, controls = context.work
-        slope = 2 * jnp.mean((plain + self._alpha(context) * controls) * controls)
+        slope = 2 * jnp.sum((plain + self._alpha(context) * controls) * controls)
         updates, opt_state = self._adam.update(slope.astype(state.alpha.dtype), state.opt_state)
         return DoubleCVState(optax.apply_updates(state.alpha, updates), opt_state)  # type: ignore[arg-type]
 
