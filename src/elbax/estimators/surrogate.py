@@ -18,7 +18,16 @@ from elbax.estimators.plan import Plan, make_plan
 from elbax.graph.graph import Graph
 from elbax.graph.tracing import Arguments, program_name
 
-__all__ = ["Surrogate", "check_key", "graph_of", "is_differentiable", "surrogate", "trace", "value_and_grad"]
+__all__ = [
+    "Surrogate",
+    "check_key",
+    "graph_of",
+    "is_differentiable",
+    "surrogate",
+    "trace",
+    "value_and_grad",
+    "with_parameters",
+]
 
 
 def check_key(key: Any) -> None:
@@ -61,9 +70,15 @@ def trace(program: Callable, *args: Any, **kwargs: Any) -> Graph:
 
 def graph_of(program: Callable, estimators: Estimators, args: tuple, kwargs: dict[str, Any]) -> Graph:
     """The graph of a program, with its gradient plan for given estimators; see `trace`."""
-    if jax.tree.leaves(eqx.filter(program, eqx.is_inexact_array)):
-        program, args = _parameters_first(program), (program, *args)
+    program, args = with_parameters(program, args)
     return make_plan(program, estimators, args, kwargs).graph
+
+
+def with_parameters(program: Callable, args: tuple) -> tuple[Callable, tuple]:
+    """A module with arrays of floats becomes a function of them, its first argument; a function stays as it is."""
+    if jax.tree.leaves(eqx.filter(program, eqx.is_inexact_array)):
+        return _parameters_first(program), (program, *args)
+    return program, args
 
 
 def _parameters_first(module: Callable) -> Callable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from elbax.estimators.base import Estimator, Site
+from elbax.estimators.base import Estimator, LogProb, Site
 from elbax.estimators.enumerate import Enumerate
 from elbax.estimators.leave_one_out import RLOO, Replicas
 from elbax.estimators.pathwise import Pathwise
@@ -22,4 +22,6 @@ def candidates_of(site: Site) -> Sequence[Estimator]:
     support = support_of(site.dist)
     if support is not None and len(support) * mixed_size(site) <= MAX_PROBES:
         found.append(Enumerate())
+    if site.log_prob is LogProb.LINEAR:
+        found.append(Pathwise(stick=True))
     return [e for e in found if e.requires(site) is None and not (e.probes and site.loops)]

@@ -19,7 +19,7 @@ from elbax.estimators.choose import describe
 from elbax.estimators.lab.measure import NUM_CHUNKS, SPEEDUP, Compiled, Draws, Groups, Timing, draw, time_all
 from elbax.estimators.lab.reference import MAX_OUTCOMES, Reference, count_outcomes, exact_gradient
 from elbax.estimators.plan import Plan, make_plan
-from elbax.estimators.surrogate import check_key, is_differentiable
+from elbax.estimators.surrogate import check_key, is_differentiable, with_parameters
 from elbax.graph.tracing import Arguments
 
 __all__ = ["Comparison", "Measurement", "compare_estimators"]
@@ -186,7 +186,7 @@ def compare_estimators(
     base: Estimator | Mapping[str, Estimator] | None = None,
     reference: str = "auto",
     num_draws: int = 2000,
-    batch_size: int = 50,
+    batch_size: int | None = None,
     on_tried: Callable[[str, str], None] | None = None,
 ) -> Comparison:
     """Measures gradient estimators on a program, node by node.
@@ -208,7 +208,7 @@ def compare_estimators(
         reference: `"exact"` (enumeration), `"long_run"` (twenty times the draws of the base assignment, which has to
             be unbiased), or `"auto"`: exact where there are few enough outcomes.
         num_draws: gradients per candidate.
-        batch_size: gradients computed together.
+        batch_size: gradients computed together; as many as fit into some 400 MB by default.
         on_tried: called with site and estimator after each candidate.
 
     Returns:
@@ -219,6 +219,7 @@ def compare_estimators(
         ProgramError, EstimatorError: if the program or the base assignment is not valid.
     """
     check_key(key)
+    program, args = with_parameters(program, args)
     lab = _Lab(program, args, argnums, num_draws, batch_size)
     plan = lab.plan(base)
     tried = _candidates(plan, candidates)
@@ -273,10 +274,10 @@ class _Lab:
     """A program at given arguments."""
 
     def __init__(
-        self, program: Callable, args: tuple, argnums: int | Sequence[int], num_draws: int, batch_size: int
+        self, program: Callable, args: tuple, argnums: int | Sequence[int], num_draws: int, batch_size: int | None
     ) -> None:
         self.program, self.args = program, args
-        self.num_draws, self.batch_size = num_draws, batch_size
+        self.num_draws = num_draws
         positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
         chosen = tuple(args[i] for i in positions)
         self.positions = [i % len(args) for i in positions]
@@ -285,6 +286,7 @@ class _Lab:
             raise ConfigError("there is nothing to differentiate: the chosen arguments hold no arrays of floats.")
         single = self.moving[0] if len(positions) == 1 else self.moving
         self.groups = Groups.of(single)
+        self.batch_size = batch_size or max(1, min(50, 10**8 // max(1, len(self.groups.index))))
 
     def plan(self, estimators: Any) -> Plan:
         """The program made ready with some estimators."""
