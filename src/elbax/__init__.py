@@ -32,6 +32,7 @@ from elbax.estimators.base import Estimator as Estimator
 from elbax.estimators.baselines import Learned as Learned
 from elbax.estimators.baselines import MovingAverage as MovingAverage
 from elbax.estimators.double_cv import DoubleCV as DoubleCV
+from elbax.estimators.carms import CARMS as CARMS
 from elbax.estimators.enumerate import Enumerate as Enumerate
 from elbax.estimators.fini import Fini as Fini
 from elbax.estimators.fixed import Fixed as Fixed
@@ -50,6 +51,8 @@ from elbax.estimators.straight_through import StraightThrough as StraightThrough
 from elbax.estimators.surrogate import surrogate as surrogate
 from elbax.estimators.surrogate import trace as trace
 from elbax.estimators.surrogate import value_and_grad as value_and_grad
+from elbax.estimators.tree import DisARMTree as DisARMTree
+from elbax.estimators.unordered import Unordered as Unordered
 
 # fit
 from elbax.fit.fit import fit as fit

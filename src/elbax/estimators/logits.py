@@ -47,7 +47,7 @@ def of_one_hot(dist: Lifted, vector: jax.Array) -> jax.Array:
 
 def of_index(dist: Lifted, index: jax.Array, num: int, dtype: Any) -> jax.Array:
     """The value of a node from the numbers of categories; one-hot vectors are of `dtype`."""
-    return jax.nn.one_hot(index, num, dtype=dtype) if dist.name == "OneHotCategorical" else index
+    return jax.nn.one_hot(index, num, dtype=dtype) if dist.name == "OneHotCategorical" else index.astype(int)
 
 
 def to_index(dist: Lifted, value: jax.Array) -> jax.Array:
