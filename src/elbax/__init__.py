@@ -31,6 +31,8 @@ from elbax.estimators.auto import Auto as Auto
 from elbax.estimators.base import Estimator as Estimator
 from elbax.estimators.baselines import Learned as Learned
 from elbax.estimators.baselines import MovingAverage as MovingAverage
+from elbax.estimators.couplings import Antithetic as Antithetic
+from elbax.estimators.couplings import QuasiMonteCarlo as QuasiMonteCarlo
 from elbax.estimators.double_cv import DoubleCV as DoubleCV
 from elbax.estimators.carms import CARMS as CARMS
 from elbax.estimators.enumerate import Enumerate as Enumerate

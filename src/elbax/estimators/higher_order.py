@@ -42,7 +42,8 @@ def check_higher_order(plan: Plan) -> None:
         estimator, site = choice.estimator, plan.sites[name]
         plain = isinstance(estimator, Score) and isinstance(estimator.baseline, (NoBaseline, Stated))
         smooth = isinstance(estimator, Pathwise) and not estimator.stick
-        if not (plain and estimator.num_replicas == 1) and not smooth and not isinstance(estimator, Fixed):
+        single = estimator.num_replicas == 1
+        if not (single and (plain or smooth)) and not isinstance(estimator, Fixed):
             raise EstimatorError(
                 f"site '{name}' ({site.source}) is {describe(estimator)}, which estimates a first derivative only. For "
                 "higher orders use `elbax.Score()`, with a baseline that the program states, or `elbax.Pathwise()`."

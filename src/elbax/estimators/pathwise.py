@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 
 from elbax.estimators.base import Draw, Estimator, LogProb, Site
+from elbax.estimators.couplings import Coupling, are_uniforms, coupled_sample
 from elbax.graph.distributions import Lifted
 from elbax.graph.draws import jumps_in_draw
 
@@ -24,6 +25,8 @@ class Pathwise(Estimator):
         stick: stick the landing: in costs made of the node's own log-density, hold its parameters fixed. That leaves
             out a term of expectation zero; the gradient then vanishes, draw by draw, where q is the exact posterior,
             but may vary more far from it.
+        draws: how the draws of several runs of the whole program are coupled; one run by default. Derivatives then
+            flow through the inverse of the distribution function, which the distribution must have.
 
     References:
         Kingma & Welling, Auto-Encoding Variational Bayes, ICLR 2014. Figurnov et al., Implicit Reparameterization
@@ -31,9 +34,19 @@ class Pathwise(Estimator):
     """
 
     stick: bool = False
+    draws: Coupling | None = None
 
     pathwise: ClassVar[bool] = True
     needs_credit: ClassVar[bool] = False
+
+    @property
+    def num_replicas(self) -> int:
+        """Those that the coupling asks for."""
+        return 1 if self.draws is None else self.draws.num
+
+    def coupled(self, key: jax.Array, num_replicas: int, site: Site) -> Any:
+        """The uniform numbers of a coupling."""
+        return None if self.draws is None else self.draws.uniforms(key, site)
 
     def requires(self, site: Site) -> str | None:
         """Needs draws that are differentiable in the parameters; `stick`, that the log-density is a summand."""
@@ -44,7 +57,7 @@ class Pathwise(Estimator):
                     "the bound has several particles inside the logarithm, where the term that sticking the landing "
                     "leaves out does not have expectation zero (`elbax.Pathwise()` is valid there)"
                 )
-            return None
+            return None if self.draws is None else self.draws.requires(site)
         if dist.has_rsample:
             return f"its distribution {dist.name} says that it is reparameterised, but its draws jump or stay put"
         kind = "discrete" if dist.is_discrete else "not reparameterised"
@@ -52,9 +65,12 @@ class Pathwise(Estimator):
 
     def draw(self, key: jax.Array, dist: Lifted, log_prob: LogProb) -> Draw:
         """A reparameterised draw."""
-        if log_prob is LogProb.UNUSED:
-            return Draw(dist.rsample(key), None)
-        if not self.stick:
+        if are_uniforms(self.draws, key):
+            value = coupled_sample(dist, key)
+        elif self.stick or log_prob is LogProb.UNUSED:
+            value = dist.rsample(key)
+        else:
             return Draw(*dist.draw_with_log_prob(key, differentiable=True))
-        value = dist.rsample(key)
-        return Draw(value, dist.stopped().log_prob(value))
+        if log_prob is LogProb.UNUSED:
+            return Draw(value, None)
+        return Draw(value, (dist.stopped() if self.stick else dist).log_prob(value))

@@ -8,7 +8,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from elbax.errors import ConfigError
 from elbax.estimators.base import Context, Draw, Estimator, LogProb, Site
+from elbax.estimators.couplings import Coupling, are_uniforms, coupled_sample
 from elbax.graph.distributions import Lifted
 
 __all__ = ["Baseline", "NoBaseline", "Score", "Stated"]
@@ -74,6 +76,7 @@ class Score(Estimator):
 
     Attributes:
         baseline: what is subtracted from the credit.
+        draws: how the draws of several runs of the whole program are coupled; one run by default.
 
     References:
         Glynn, Likelihood ratio gradient estimation, 1990. Williams, REINFORCE, 1992. Schulman et al., Gradient
@@ -81,9 +84,18 @@ class Score(Estimator):
     """
 
     baseline: Baseline = Stated()
+    draws: Coupling | None = None
 
     by_density: ClassVar[bool] = True
     needs_credit: ClassVar[bool] = True
+
+    def __check_init__(self) -> None:
+        if self.draws is not None and self.baseline.num_replicas > 1:
+            raise ConfigError(
+                f"Score(baseline={type(self.baseline).__name__}(..), draws={type(self.draws).__name__}(..)): the mean "
+                "of the other runs is a baseline only if they are drawn independently; coupled runs depend on this "
+                "run's draw, and the gradient would be biased. Use one of the two."
+            )
 
     @property
     def unbiased(self) -> bool:  # type: ignore[override]
@@ -92,8 +104,16 @@ class Score(Estimator):
 
     @property
     def num_replicas(self) -> int:
-        """Those that the baseline asks for."""
-        return self.baseline.num_replicas
+        """Those that the baseline or the coupling asks for."""
+        return self.baseline.num_replicas if self.draws is None else self.draws.num
+
+    def requires(self, site: Site) -> str | None:
+        """Nothing, unless draws are coupled."""
+        return None if self.draws is None else self.draws.requires(site)
+
+    def coupled(self, key: jax.Array, num_replicas: int, site: Site) -> Any:
+        """The uniform numbers of a coupling."""
+        return None if self.draws is None else self.draws.uniforms(key, site)
 
     def init(self, key: jax.Array, site: Site) -> Any:
         """The state of the baseline."""
@@ -105,7 +125,7 @@ class Score(Estimator):
 
     def draw(self, key: jax.Array, dist: Lifted, log_prob: LogProb) -> Draw:
         """A draw without derivative, and its log-density with one."""
-        value = jax.lax.stop_gradient(dist.sample(key))
+        value = jax.lax.stop_gradient(coupled_sample(dist, key) if are_uniforms(self.draws, key) else dist.sample(key))
         stated = dist.log_prob(value)
         score = dist.density(value) if dist.is_masked else stated
         # As a summand of a cost, the log-density of a fresh draw has a gradient of expectation zero: leave it out.
