@@ -38,6 +38,8 @@ from elbax.estimators.carms import CARMS as CARMS
 from elbax.estimators.enumerate import Enumerate as Enumerate
 from elbax.estimators.fini import Fini as Fini
 from elbax.estimators.fixed import Fixed as Fixed
+from elbax.estimators.gumbel import GumbelRao as GumbelRao
+from elbax.estimators.gumbel import GumbelSoftmax as GumbelSoftmax
 from elbax.estimators.leave_one_out import RLOO as RLOO
 from elbax.estimators.leave_one_out import Replicas as Replicas
 from elbax.estimators.measure_valued import MeasureValued as MeasureValued

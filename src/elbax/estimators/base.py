@@ -177,6 +177,10 @@ class Estimator(eqx.Module):
         """The state after a step; nothing in it carries a derivative."""
         return context.state
 
+    def with_state(self, state: Any) -> Estimator:
+        """The estimator as it draws in a state; itself, unless its draws depend on the state."""
+        return self
+
     def coupled(self, key: jax.Array, num_replicas: int, site: Site) -> Any:
         """What to hand to `draw` in place of independent keys, with an axis of replicas first; `None` for keys."""
         return None

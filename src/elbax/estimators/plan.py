@@ -98,6 +98,13 @@ class Plan:
                 states[name] = state
         return states
 
+    def with_states(self, states: Mapping[str, Any]) -> Plan:
+        """The plan with estimators that know their states, for those whose draws depend on them."""
+        chosen = dict(self.chosen)
+        for name, state in states.items():
+            chosen[name] = replace(chosen[name], estimator=chosen[name].estimator.with_state(state))
+        return replace(self, chosen=chosen)
+
     def run(self, key: jax.Array, arrays: Sequence[Any]) -> Records:
         """One run: every node drawn by its estimator, all costs and terms' ingredients recorded."""
         return self.one_run(key, arrays).records
@@ -132,11 +139,12 @@ class Plan:
         """
         if states is None:
             states = jax.lax.stop_gradient(self.init(jax.random.fold_in(key, 0x57A7E)))
+        plan = self.with_states(states)
 
         def replica(feeds: Mapping[str, Any]) -> tuple[jax.Array, jax.Array, Outcome]:
             if not self._branches:
-                return self._one(feeds, arrays, weights, states, None)
-            lanes = jax.vmap(lambda i: self._one(feeds, arrays, weights, states, Lane(self._branches, i)))
+                return plan._one(feeds, arrays, weights, states, None)
+            lanes = jax.vmap(lambda i: plan._one(feeds, arrays, weights, states, Lane(self._branches, i)))
             totals, terms, outcome = lanes(jnp.arange(self._branches.size))
             return (
                 totals.sum(),
