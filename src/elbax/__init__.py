@@ -46,6 +46,7 @@ from elbax.estimators.measure_valued import MeasureValued as MeasureValued
 from elbax.estimators.pathwise import Pathwise as Pathwise
 from elbax.estimators.rebar import REBAR as REBAR
 from elbax.estimators.rebar import RELAX as RELAX
+from elbax.estimators.rodeo import RODEO as RODEO
 from elbax.estimators.score import NoBaseline as NoBaseline
 from elbax.estimators.score import Score as Score
 from elbax.estimators.score import Stated as Stated

@@ -17,6 +17,7 @@ __all__ = [
     "centred",
     "log_prob_of",
     "no_bernoulli",
+    "over_groups",
     "over_shared",
     "slopes_of_draws",
     "with_events",
@@ -80,3 +81,10 @@ def slopes_of_draws(context: Context, values: jax.Array) -> list[Slope]:
     assert context.slopes is not None
     first, others = context.slopes(values[0]), jax.vmap(context.slopes)(values[1:])
     return jax.lax.stop_gradient(jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, others))
+
+
+def over_groups(x: jax.Array, site: Site) -> Any:
+    """The sum of `x`, with any axes before those of the node, over each group of elements that share any costs."""
+    start = x.ndim - len(site.shape) - len(site.dist.event_shape)
+    axes = [start + i for i, aligned in enumerate(site.aligned) if not aligned]
+    return jnp.sum(x, axis=(*axes, *range(start + len(site.shape), x.ndim)), keepdims=True)
