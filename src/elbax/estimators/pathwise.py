@@ -8,6 +8,7 @@ import jax
 
 from elbax.estimators.base import Draw, Estimator, LogProb, Site
 from elbax.estimators.couplings import Coupling, are_uniforms, coupled_sample
+from elbax.estimators.implicit import has_implicit, implicit_sample
 from elbax.graph.distributions import Lifted
 from elbax.graph.draws import jumps_in_draw
 
@@ -17,9 +18,11 @@ __all__ = ["Pathwise"]
 class Pathwise(Estimator):
     """Differentiates through the draw, `z = z(theta, noise)`: `grad E f(z) = E f'(z) dz/dtheta`.
 
-    Explicit reparameterisation where the distribution has one (Normal), implicit otherwise (Gamma, Beta, Dirichlet,
-    Student), as numpyro and JAX provide it. One forward and one backward pass; the lowest variance for smooth costs.
-    Valid if the costs depend on the draw differentiably: not through `floor`, `argmax`, a comparison or a branch.
+    Explicit reparameterisation where the distribution has one (Normal), implicit otherwise: Gamma, Beta, Dirichlet,
+    Student, as numpyro and JAX provide it; mixtures of factorised components and the von Mises by way of their
+    distribution functions (on a circle, the cost must be the same at both ends). One forward and one backward pass; the
+    lowest variance for smooth costs. Valid if the costs depend on the draw differentiably: not through `floor`,
+    `argmax`, a comparison or a branch.
 
     Attributes:
         stick: stick the landing: in costs made of the node's own log-density, hold its parameters fixed. That leaves
@@ -51,7 +54,7 @@ class Pathwise(Estimator):
     def requires(self, site: Site) -> str | None:
         """Needs draws that are differentiable in the parameters; `stick`, that the log-density is a summand."""
         dist = site.dist
-        if dist.has_rsample and not jumps_in_draw(dist):
+        if (dist.has_rsample and not jumps_in_draw(dist)) or has_implicit(dist):
             if self.stick and site.log_prob is LogProb.FULL:
                 return (
                     "the bound has several particles inside the logarithm, where the term that sticking the landing "
@@ -67,6 +70,8 @@ class Pathwise(Estimator):
         """A reparameterised draw."""
         if are_uniforms(self.draws, key):
             value = coupled_sample(dist, key)
+        elif not dist.has_rsample:
+            value = implicit_sample(dist, key)
         elif self.stick or log_prob is LogProb.UNUSED:
             value = dist.rsample(key)
         else:
