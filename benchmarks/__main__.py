@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-ALL = ("separation_variance", "trace_time", "surrogate_overhead", "vae_step")
+ALL = ("separation_variance", "trace_time", "surrogate_overhead", "vae_step", "estimator_guide")
 
 
 def main() -> None:
