@@ -10,6 +10,7 @@ import pytest
 
 import elbax
 from elbax.errors import ConfigError, EstimatorError
+from elbax.estimators import rodeo
 from elbax.estimators.plan import make_plan
 from tests.oracles import binary
 from tests.oracles.binary import LOGITS
@@ -64,6 +65,18 @@ def test_linear_costs_have_only_the_variance_of_each_element():
     s = 1 / (1 + np.exp(-LOGITS))
     rows, _ = binary.independent(2)
     np.testing.assert_allclose(found, (binary.C * np.where(rows > 0, 1 - s, s) / 2).mean(1), rtol=1e-11)
+
+
+def test_in_chunks_the_network_is_the_same(monkeypatch):
+    def found():
+        plan = make_plan(binary.program, {"b": elbax.RODEO(3)}, (jnp.asarray(LOGITS),), {})
+        states = with_any_functions(plan.init(jax.random.key(0)))
+        grad = jax.grad(lambda x: plan.estimate(jax.random.key(0), [x], {}, states)[0])(jnp.asarray(LOGITS))
+        return grad, plan.estimate(jax.random.key(0), [jnp.asarray(LOGITS)], {}, states)[1].states["b"].params
+
+    whole = found()
+    monkeypatch.setattr(rodeo, "CHUNK", 5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), whole, found())
 
 
 @pytest.mark.slow

@@ -36,6 +36,8 @@ from elbax.graph.distributions import Lifted
 
 __all__ = ["RODEO", "RODEOState"]
 
+CHUNK = 1024
+
 
 class RODEOState(NamedTuple):
     """What is learned.
@@ -107,9 +109,9 @@ class RODEO(Estimator):
         """Half the second argument for both functions."""
         weights_key, biases_key = jax.random.split(key)
         params = {
-            "weights": jax.random.normal(weights_key, (2, self.hidden)),
-            "biases": jax.random.normal(biases_key, (self.hidden,)),
-            "out": jnp.zeros((self.hidden, 2)),
+            "weights": jax.random.normal(weights_key, (self.hidden, 2)),
+            "biases": jax.random.normal(biases_key, (self.hidden, 1)),
+            "out": jnp.zeros((2, self.hidden)),
             "linear": jnp.full((2,), 0.5),
         }
         return RODEOState(params, self._adam.init(params), jnp.zeros(4))
@@ -200,16 +202,29 @@ def _functions(params: dict[str, jax.Array], moments: jax.Array, costs: jax.Arra
         _root(linear / jnp.where(known, weight, 1.0)),
     )
     dtype = params["out"].dtype
-    costs, x = ((costs.astype(dtype) - mean) / spread)[..., None], x.astype(dtype)
-    first = costs * _last(params["weights"][0], costs) + _last(params["biases"], costs)
-    hidden = jax.nn.leaky_relu(first + (x / scale)[..., None] * _last(params["weights"][1], costs), 0.3)
-    out = jnp.moveaxis(hidden @ params["out"], -1, 0)
-    return out * scale + jnp.stack([params["linear"][0] * x, params["linear"][1] * x])
+    costs = jnp.broadcast_to((costs.astype(dtype) - mean) / spread, x.shape)
+    x = x.astype(dtype) / scale
+    net = {name: params[name] for name in ("weights", "biases", "out")}
+    arguments = jnp.stack([costs.reshape(-1), x.reshape(-1)])
+    # A processor is ten times as fast where all units of some elements fit into its cache.
+    out = jax.lax.platform_dependent(net, arguments, cpu=_network_in_chunks, default=_network)
+    return scale * (out.reshape(2, *x.shape) + jnp.stack([params["linear"][0] * x, params["linear"][1] * x]))
 
 
-def _last(x: jax.Array, like: jax.Array) -> jax.Array:
-    """A vector along the last axis of as many as another array has."""
-    return x.reshape((1,) * (like.ndim - 1) + (-1,))
+def _network(net: dict[str, jax.Array], arguments: jax.Array) -> jax.Array:
+    """Two functions of two numbers: `arguments` and result have shape `[2, number]`."""
+    hidden = jnp.dot(net["weights"], arguments, precision="highest") + net["biases"]
+    return net["out"] @ jax.nn.leaky_relu(hidden, 0.3)
+
+
+def _network_in_chunks(net: dict[str, jax.Array], arguments: jax.Array) -> jax.Array:
+    """The same, for some numbers at a time, without keeping the units for the backward pass."""
+    num = arguments.shape[1]
+    if num <= CHUNK:
+        return _network(net, arguments)
+    chunks = jnp.pad(arguments, ((0, 0), (0, -num % CHUNK))).reshape(2, -1, CHUNK)
+    out = jax.lax.map(jax.checkpoint(lambda chunk: _network(net, chunk)), chunks.swapaxes(0, 1))
+    return out.swapaxes(0, 1).reshape(2, -1)[:, :num]
 
 
 def _root(x: jax.Array) -> jax.Array:
