@@ -77,5 +77,5 @@ def _worth_trying(estimator: Estimator, site: Site) -> bool:
     if estimator.requires(site) is not None or (estimator.probes and site.loops):
         return False
     if isinstance(estimator, Pathwise):
-        return site.smooth is None and (not estimator.stick or site.log_prob is LogProb.LINEAR)
+        return not estimator.stick or site.log_prob is LogProb.LINEAR
     return estimator.num_evaluations(site) <= MAX_EVALUATIONS
