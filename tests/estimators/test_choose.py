@@ -116,7 +116,7 @@ def test_reasons_name_the_operation_and_its_line():
             lambda t: dist.MixtureSameFamily(
                 dist.Categorical(logits=jnp.stack([t, 0.0])), dist.Normal(jnp.zeros(2), 1)
             ),
-            "Score",
+            "Pathwise",
         ),
         (lambda t: Flips(t), "Score"),
         (lambda t: dist.Normal(0.0, 1.0), "Fixed"),

@@ -131,7 +131,7 @@ def test_dirichlet_agrees_with_the_score_function():
 
 
 def test_constructs_and_the_rule():
-    """In a loop, under `vmap`, expanded and masked; the rule finds such nodes pathwise."""
+    """In a loop, under `vmap`, expanded and masked; the rule finds mixtures pathwise, and circles only if asked."""
 
     def program(t):
         def body(c, _):
@@ -150,9 +150,10 @@ def test_constructs_and_the_rule():
         means = ratio * jnp.cos(t * jnp.arange(1.0, 4.0) - 0.3)
         return 4 * jnp.sum(w * jnp.exp(mixture(t).log_prob(x)) * jnp.sin(x)) + means.sum()
 
-    run = elbax.value_and_grad(program)
+    run = elbax.value_and_grad(program, {"a": Pathwise()})
     assert_mean(repeat(lambda k: run(k, theta)[1], 20_000), jax.grad(exact)(theta), resolution=0.1)
     assert "Pathwise" in elbax.trace(program, theta).plan["z"]
+    assert "on a circle" in elbax.trace(program, theta).plan["a"]
     for dtype in (jnp.float32, jnp.float64):
         t = jnp.asarray(0.4, dtype)
         np.testing.assert_allclose(

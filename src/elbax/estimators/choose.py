@@ -20,6 +20,7 @@ from elbax.estimators.auto import Auto, score_like
 from elbax.estimators.base import Estimator, LogProb, Site
 from elbax.estimators.credits import aligned_axes, credit_shapes
 from elbax.estimators.fixed import Fixed
+from elbax.estimators.implicit import wraps_around
 from elbax.estimators.pathwise import Pathwise
 from elbax.estimators.score import Score
 from elbax.graph.analysis import Facts
@@ -112,7 +113,8 @@ def _by_rule(facts: Facts, name: str, rule: Auto, *, portable: bool) -> Choice:
         return Choice(Fixed(), "its distribution depends on nothing")
     if name in facts.baselines:
         return Choice(Score(), "the program states a baseline for it")
-    obstacle = Pathwise().requires(site_of(facts, name)) or _jump(facts, fact.index)
+    site = site_of(facts, name)
+    obstacle = Pathwise().requires(site) or _jump(facts, fact.index) or wraps_around(site.dist)
     if obstacle is not None:
         return Choice(Score(), obstacle, rule)
     return Choice(Pathwise(), "reparameterised, and all its costs are differentiable", rule)

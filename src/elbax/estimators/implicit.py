@@ -25,7 +25,7 @@ from jax.scipy.special import i0e, i1e
 
 from elbax.graph.distributions import Lifted, innermost
 
-__all__ = ["has_implicit", "implicit_sample"]
+__all__ = ["has_implicit", "implicit_sample", "wraps_around"]
 
 # (distribution of one lane, draw without derivative) -> zero, with the derivative of the draw
 Path = Callable[[Any, jax.Array], jax.Array]
@@ -57,6 +57,13 @@ def implicit_sample(dist: Lifted, key: jax.Array) -> jax.Array:
     assert path is not None
     value = jax.lax.stop_gradient(dist.sample(key))
     return value + dist.over(path, value).astype(value.dtype)
+
+
+def wraps_around(dist: Lifted) -> str | None:
+    """Why the rule leaves pathwise gradients of a distribution on a circle to the user, or `None`."""
+    if not isinstance(innermost(dist.one), numpyro_dist.VonMises):
+        return None
+    return "its values lie on a circle: a pathwise gradient is right only if the costs are the same at both ends"
 
 
 def _path(dist: Lifted) -> Path | None:
