@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -113,7 +114,6 @@ import jax
 before = dict(jax.config.values)
 state = __import__("numpy").random.get_state()[1].tolist()
 import elbax
-from elbax import errors
 changed = {k: v for k, v in jax.config.values.items() if before.get(k) != v}
 assert not changed, changed
 assert __import__("numpy").random.get_state()[1].tolist() == state
@@ -123,7 +123,9 @@ assert not xla_bridge.backends_are_initialized(), "a device was set up, so jax.d
 
 
 def test_importing_changes_nothing_in_jax(tmp_path):
-    subprocess.run([sys.executable, "-W", "error", "-c", IMPORT], check=True, cwd=tmp_path)
+    path = os.pathsep.join([str(SOURCE.parent), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-W", "error", "-c", IMPORT]
+    subprocess.run(command, check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path})
     assert not list(tmp_path.iterdir())
 
 

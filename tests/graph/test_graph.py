@@ -9,6 +9,7 @@ from jax import lax
 
 import elbax
 from elbax import Relation
+from elbax.graph.rules import RULES
 from tests.graph.lines import at
 from tests.oracles import programs
 from tests.oracles.programs import THETA
@@ -244,15 +245,12 @@ def test_an_axis_that_is_lost_in_one_cost_only():
     assert (lost.node, lost.axis, lost.primitive) == ("s", 0, "scan")
 
 
-def test_operations_without_a_rule_are_named():
-    def program(t):
-        b = normal("b", t * jnp.ones((2, 2)))
-        return jax.scipy.linalg.qr_multiply(b, b)[0].sum()  # <- unknown
-
-    graph = elbax.trace(program, 0.3)
-    assert graph.unknown
-    assert {str(source) for source in graph.unknown.values()} == {at(__file__, "unknown")}
-    assert "everything is mixed there" in str(graph)
+def test_operations_without_a_rule_are_named(monkeypatch):
+    monkeypatch.delitem(RULES, "sin")
+    graph = elbax.trace(lambda t: jnp.sin(normal("b", t * jnp.ones(3))), 0.3)  # <- unknown
+    assert {name: str(source) for name, source in graph.unknown.items()} == {"sin": at(__file__, "unknown")}
+    assert graph.relation("b", "loss") == Relation(("mixed",))
+    assert f"no rule for `sin` ({at(__file__, 'unknown')}): everything is mixed there" in str(graph)
 
 
 # ------------------------------------------------------------------------------------------ constructs
