@@ -55,16 +55,30 @@ def test_exact_where_elements_share_costs_in_several_ways(k):
     np.testing.assert_allclose(weights @ found, binary.exact(LOGITS, binary.three_kinds_cost), rtol=1e-11)
 
 
-def test_linear_costs_have_only_the_variance_of_each_element():
-    """At the functions to start with: `w (1 - s) / 2` for a one and `w s / 2` for a zero, averaged over the draws."""
+def linear(logits, node):
+    """A sum over elements that is not taken apart."""
+    return jnp.log(jnp.exp(jnp.dot(elbax.sample("b", binary.NODES[node](logits)), binary.C)))
 
-    def linear(logits, node):
-        return jnp.dot(elbax.sample("b", binary.NODES[node](logits)), binary.C)
 
+def test_linear_costs_have_exact_baselines_to_start_with():
+    """`w . (b - s)` is what the score of each draw is multiplied with."""
     found, _ = estimates(linear, 2, change=lambda states: states)
     s = 1 / (1 + np.exp(-LOGITS))
+    score = (binary.independent(2)[0] > 0) - s
+    np.testing.assert_allclose(found, ((score @ binary.C)[..., None] * score).mean(1), rtol=1e-10)
+
+
+def test_linear_costs_can_have_only_the_variance_of_each_element():
+    """With half the second argument for both functions: `w (1 - s) / 2` for a one and `w s / 2` for a zero."""
+
+    def halves(states):
+        params = {**states["b"].params, "linear": jnp.array([0.5, 0.5])}
+        return {"b": states["b"]._replace(params=params)}
+
+    found, _ = estimates(linear, 2, change=halves)
+    s = 1 / (1 + np.exp(-LOGITS))
     rows, _ = binary.independent(2)
-    np.testing.assert_allclose(found, (binary.C * np.where(rows > 0, 1 - s, s) / 2).mean(1), rtol=1e-11)
+    np.testing.assert_allclose(found, (binary.C * np.where(rows > 0, 1 - s, s) / 2).mean(1), rtol=1e-10)
 
 
 def test_in_chunks_the_network_is_the_same(monkeypatch):
