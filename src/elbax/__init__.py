@@ -31,15 +31,16 @@ from elbax.estimators.auto import Auto as Auto
 from elbax.estimators.base import Estimator as Estimator
 from elbax.estimators.baselines import Learned as Learned
 from elbax.estimators.baselines import MovingAverage as MovingAverage
+from elbax.estimators.carms import CARMS as CARMS
 from elbax.estimators.couplings import Antithetic as Antithetic
 from elbax.estimators.couplings import QuasiMonteCarlo as QuasiMonteCarlo
 from elbax.estimators.double_cv import DoubleCV as DoubleCV
-from elbax.estimators.carms import CARMS as CARMS
 from elbax.estimators.enumerate import Enumerate as Enumerate
 from elbax.estimators.fini import Fini as Fini
 from elbax.estimators.fixed import Fixed as Fixed
 from elbax.estimators.gumbel import GumbelRao as GumbelRao
 from elbax.estimators.gumbel import GumbelSoftmax as GumbelSoftmax
+from elbax.estimators.lab.compare import compare_estimators as compare_estimators
 from elbax.estimators.leave_one_out import RLOO as RLOO
 from elbax.estimators.leave_one_out import Replicas as Replicas
 from elbax.estimators.measure_valued import MeasureValued as MeasureValued

@@ -10,6 +10,7 @@ import elbax
 from elbax import EstimatorError, Pathwise, Score
 from elbax.estimators.choose import describe
 from tests.graph.lines import at
+from tests.oracles import programs
 
 
 def normal(name, loc):
@@ -39,8 +40,9 @@ class Flips(dist.Distribution):
 
 
 def plan(program, *args):
-    graph = elbax.trace(program, *(args or (0.3,)))
-    return {name: text.split("(")[0] for name, text in graph.plan.items()}
+    """The kind of estimator of each node; all that do not differentiate through the draw are of one kind."""
+    chosen = {name: text.split("(")[0] for name, text in elbax.trace(program, *(args or (0.3,))).plan.items()}
+    return {name: "score" if kind in ("Score", "RLOO", "Enumerate") else kind for name, kind in chosen.items()}
 
 
 # ------------------------------------------------------------------------------------------ by rule
@@ -95,7 +97,7 @@ def test_pathwise_where_costs_are_smooth(name):
 
 @pytest.mark.parametrize("name", JUMPS)
 def test_score_where_costs_jump(name):
-    assert plan(lambda t: JUMPS[name](normal("z", t)))["z"] == "Score"
+    assert plan(lambda t: JUMPS[name](normal("z", t)))["z"] == "score"
 
 
 def test_reasons_name_the_operation_and_its_line():
@@ -110,15 +112,15 @@ def test_reasons_name_the_operation_and_its_line():
     ("d", "expected"),
     [
         (lambda t: dist.Gamma(1 + t, 1.0), "Pathwise"),
-        (lambda t: dist.Bernoulli(logits=t), "Score"),
-        (lambda t: dist.VonMises(t, 1.0), "Score"),
+        (lambda t: dist.Bernoulli(logits=t), "score"),
+        (lambda t: dist.VonMises(t, 1.0), "score"),
         (
             lambda t: dist.MixtureSameFamily(
                 dist.Categorical(logits=jnp.stack([t, 0.0])), dist.Normal(jnp.zeros(2), 1)
             ),
             "Pathwise",
         ),
-        (lambda t: Flips(t), "Score"),
+        (lambda t: Flips(t), "score"),
         (lambda t: dist.Normal(0.0, 1.0), "Fixed"),
     ],
 )
@@ -131,7 +133,7 @@ def test_a_stated_baseline_makes_a_score_node():
         elbax.baseline("z", t)
         return normal("z", t) ** 2
 
-    assert plan(program)["z"] == "Score"
+    assert plan(program)["z"] == "score"
 
 
 def test_a_score_node_in_between_hands_the_derivative_on():
@@ -140,7 +142,7 @@ def test_a_score_node_in_between_hands_the_derivative_on():
         b = elbax.sample("b", dist.Bernoulli(logits=z))
         return jnp.where(b == 1, 1.0, 2.0)
 
-    assert plan(program) == {"z": "Pathwise", "b": "Score"}
+    assert plan(program) == {"z": "Pathwise", "b": "score"}
 
 
 def test_a_chain_of_pathwise_nodes_hands_the_derivative_on():
@@ -159,7 +161,7 @@ def test_a_node_that_ends_a_derivative_gives_way_and_not_those_above():
         b = normal("b", a)
         return lax.stop_gradient(b) ** 2
 
-    assert plan(program) == {"a": "Pathwise", "b": "Score"}
+    assert plan(program) == {"a": "Pathwise", "b": "score"}
 
 
 def test_an_earlier_node_of_a_loop_hands_on_the_derivative_of_a_later_one():
@@ -173,6 +175,34 @@ def test_an_earlier_node_of_a_loop_hands_on_the_derivative_of_a_later_one():
 
     assert plan(program) == {"v": "Pathwise", "w": "Pathwise"}
     elbax.value_and_grad(program, Pathwise())(jax.random.key(0), 0.3)
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        (programs.single, {"b": "Enumerate() "}),
+        (programs.plate, {"b": "Enumerate() "}),
+        (programs.two_layers, {"h": "Enumerate() ", "v": "Enumerate() "}),
+        (programs.windowed, {"b": "RLOO(num_samples=4) "}),
+        (programs.chain, {"s": "Score() "}),
+        (programs.categorical_chain, {"a": "Enumerate() ", "b": "Enumerate() "}),
+        (programs.continuous_then_discrete, {"z": "Pathwise() ", "b": "Enumerate() "}),
+    ],
+    ids=lambda p: getattr(p, "__name__", ""),
+)
+def test_kinds_of_score_nodes(program, expected):
+    """Few outcomes are summed out, loops have reward-to-go, the rest leave-one-out."""
+    for name, text in elbax.trace(program, jnp.asarray(programs.THETA)).plan.items():
+        assert text.startswith(expected[name]), text
+
+
+def test_options_of_the_rule():
+    def described(rule):
+        return elbax.surrogate(programs.two_layers, rule).plan((jnp.asarray(programs.THETA),), {})[0].graph.plan
+
+    assert described(elbax.Auto(max_evaluations=2, num_samples=3))["h"].startswith("RLOO(num_samples=3) ")
+    assert described({"h": elbax.Auto(max_evaluations=2)})["h"].startswith("RLOO(num_samples=4) ")
+    assert described({"h": elbax.Auto(max_evaluations=2)})["v"].startswith("Enumerate() ")
 
 
 # ------------------------------------------------------------------------------------------ chosen by the user

@@ -1,6 +1,5 @@
 """Derivatives of every order: Hessians against enumeration and quadrature."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,10 +7,10 @@ import pytest
 
 import elbax
 from elbax.errors import ConfigError, EstimatorError, ProgramError
+from elbax.estimators.plan import make_plan
 from tests.oracles import programs
 from tests.oracles.enumeration import exact_gradient, forced_draws, outcomes
-from tests.oracles.programs import THETA
-from elbax.estimators.plan import make_plan
+from tests.oracles.programs import THETA, pathwise_and_score
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -60,7 +59,7 @@ def exact(program):
     ids=lambda p: p.__name__,
 )
 def test_hessian_is_the_exact_hessian(program):
-    estimators = elbax.Score() if program in programs.FINITE else None
+    estimators = elbax.Score() if program in programs.FINITE else pathwise_and_score(program)
     value, gradient, hessian = expectations(program, estimators)
     exact_value, exact_grad, exact_hessian = exact(program)
     assert np.abs(exact_hessian).max() > 1e-2

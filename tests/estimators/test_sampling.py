@@ -1,12 +1,9 @@
 """Score function with leave-one-out, and exact sums: unbiased on every construct."""
 
-import jax.numpy as jnp
 import pytest
 
 import elbax
-from elbax.errors import ConfigError, EstimatorError
-from tests.oracles import programs
-from tests.oracles.cases import BINARY, CATEGORICAL, Case, assert_estimator, ids, inside_grad, over_data, samples_of
+from tests.oracles.cases import BINARY, CATEGORICAL, assert_estimator, ids, inside_grad, over_data
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -115,7 +115,7 @@ def ids(case):
 def samples_of(case, estimator, num=NUM_DRAWS, wrap=None, seed=0):
     """Gradient estimates `[num, 3]` of a case, and the exact gradient."""
     theta = jnp.asarray(THETA)
-    estimators = {site: estimator for site in case.sites}
+    estimators = dict.fromkeys(case.sites, estimator)
     run = elbax.value_and_grad(case.program, estimators)
     if wrap is inside_grad:
         loss = elbax.surrogate(case.program, estimators)

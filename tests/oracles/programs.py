@@ -390,3 +390,9 @@ MIXED = [
     elbo_in_closed_form,
     iwae,
 ]
+
+
+def pathwise_and_score(program):
+    """The rule's choice, with plain score functions where it would probe."""
+    chosen = elbax.surrogate(program).plan((jnp.asarray(THETA),), {})[0].chosen
+    return {name: elbax.Score() if choice.estimator.probes else choice.estimator for name, choice in chosen.items()}

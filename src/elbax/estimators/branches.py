@@ -61,7 +61,7 @@ class Lane(NamedTuple):
     """One joint outcome of the branching nodes, under `vmap`."""
 
     branches: Branches
-    index: jax.Array
+    number: jax.Array
 
     def holds(self, name: str) -> bool:
         """Whether a node branches."""
@@ -69,7 +69,7 @@ class Lane(NamedTuple):
 
     def draw(self, name: str, dist: Lifted) -> Draw:
         """The outcome of a node; `aux` is its log-probability, over the node's aligned axes."""
-        rest = self.index
+        rest = self.number
         for other, count in self.branches.counts.items():
             if other == name:
                 return self.branches.estimators[name].outcome(rest % count, dist, self.branches.sites[name])

@@ -70,7 +70,8 @@ def choose(facts: Facts, spec: Estimators, program: str, *, portable: bool = Fal
     """
     given = _given(facts, spec, program)
     names = sorted(facts.samples, key=lambda n: facts.samples[n].index)
-    rules = {name: given.pop(name) for name in names if isinstance(given.get(name), Auto)}
+    rules = {name: rule for name, rule in given.items() if isinstance(rule, Auto)}
+    given = {name: estimator for name, estimator in given.items() if name not in rules}
     chosen = {
         name: Choice(given[name], "chosen by you")
         if name in given

@@ -99,7 +99,8 @@ class Enumerate(Estimator):
             return jnp.zeros(())
         value, log_probs = context.aux
         support = support_of(context.site.dist)
-        assert support is not None and context.probe is not None
+        assert support is not None
+        assert context.probe is not None
         site, probe = context.site, context.probe
         p = jnp.exp(log_probs)
 

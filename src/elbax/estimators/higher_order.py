@@ -65,7 +65,8 @@ def higher_order_loss(plan: Plan, key: jax.Array, arrays: Sequence[Any]) -> jax.
         terms.append(jnp.sum(cost * magic(sum(taus[1:], taus[0])) if taus else cost))
     for node, score in scores.items():
         baseline = plan.baseline(node, records)
-        if baseline is not None and isinstance(plan.chosen[node].estimator.baseline, Stated):
+        estimator = plan.chosen[node].estimator
+        if baseline is not None and isinstance(estimator, Score) and isinstance(estimator.baseline, Stated):
             terms.append(jnp.sum((1.0 - magic(score)) * baseline))
     return sum_of(terms)
 

@@ -53,7 +53,8 @@ class RLOO(Estimator):
 
     def term(self, context: Context) -> jax.Array:
         """`1/(K-1) sum_k log p(z_k) stop_gradient(Q_k - mean(Q))`."""
-        assert context.probe is not None and context.credit is not None
+        assert context.probe is not None
+        assert context.credit is not None
         others, scores = context.aux
         q = jnp.concatenate([context.credit[None], jax.vmap(context.probe)(others)])
         q = jax.lax.stop_gradient(q - q.mean(0))
