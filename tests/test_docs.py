@@ -26,6 +26,13 @@ PREAMBLES = {
     "bounds.md": PREAMBLE,
     "fit.md": PREAMBLE,
     "numpyro.md": PREAMBLE + "x, y = jnp.ones((10, 3)), jnp.ones(10)\n",
+    "estimators.md": PREAMBLE
+    + """
+theta = jnp.array([0.3, -0.5])
+def program(theta):
+    b = elbax.sample("b", dist.Bernoulli(logits=theta[0]))
+    return (b - 0.45) ** 2 * theta[1]
+""",
     "errors.md": "import elbax\nlayers, h = [], 0\n",
 }
 
