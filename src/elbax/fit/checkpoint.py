@@ -180,6 +180,11 @@ class Checkpoints:
             old.unlink(missing_ok=True)
         return path
 
+    def about(self) -> dict[str, Any] | None:
+        """The description in the newest checkpoint, or `None` if there is none."""
+        newest = self.latest()
+        return None if newest is None else _open(newest)[0]["about"]
+
     def load(self, like: Any, path: Path | None = None) -> tuple[Any, dict[str, Any]]:
         """The state of the newest checkpoint, or of a given one."""
         chosen = self.latest() if path is None else path

@@ -21,6 +21,7 @@ from elbax.bounds.elbo import ELBO
 from elbax.errors import ConfigError
 from elbax.estimators.choose import Estimators
 from elbax.estimators.surrogate import check_key
+from elbax.fit.adapt import adapted, measured
 from elbax.fit.checkpoint import Checkpoints
 from elbax.fit.checks import check_finite, check_observed
 from elbax.fit.feed import make_feed
@@ -29,7 +30,7 @@ from elbax.fit.loop import Every, Loop, Progress
 from elbax.fit.progress import progress_bar
 from elbax.fit.result import Fit, Row
 from elbax.fit.stopping import Stopping
-from elbax.fit.training import Prepare, make_trainer
+from elbax.fit.training import Prepare, Trainer, make_trainer
 from elbax.fit.validation import make_validator
 
 __all__ = ["fit"]
@@ -46,7 +47,7 @@ def fit(
     batch_size: int | None = None,
     max_steps: int = 10_000,
     valid: Any = None,
-    estimators: Estimators = None,
+    estimators: Estimators | str = None,
     prepare: Prepare | None = None,
     stopping: Stopping = Stopping(),  # noqa: B008  frozen
     num_data: int | None = None,
@@ -75,7 +76,7 @@ def fit(
         valid: validation data, like `data`. The parameters returned are then those of the best validation.
 
     Other Arguments:
-        estimators: gradient estimators by site name (see `elbax.surrogate`).
+        estimators: gradient estimators by site name (see `elbax.surrogate`), or `"adapt"`: measured in a short warm-up.
         prepare: `(key, batch) -> batch`, applied to every batch inside the compiled step (binarisation, augmentation).
         stopping: rules for ending early.
         num_data: size of the data set, where `data` is an iterator and latents are shared by all data.
@@ -112,14 +113,22 @@ def fit(
     run_key, feed_key, valid_key = jax.random.split(key, 3)
     feed = make_feed(data, batch_size, feed_key, num_data)
     whole = bound(model, guide)
-    trainer = make_trainer(
-        whole,
-        optax.adam(1e-3) if optimizer is None else optimizer,
-        feed.example(),
-        num_data=feed.num_data,
-        estimators=estimators,
-        prepare=prepare,
-    )
+    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
+    checkpoints = None if checkpoint is None else Checkpoints(Path(checkpoint))
+
+    def trained_with(estimators: Estimators) -> Trainer:
+        example = feed.example()
+        return make_trainer(whole, optimizer, example, num_data=feed.num_data, estimators=estimators, prepare=prepare)
+
+    adapting = None
+    if isinstance(estimators, str):
+        if estimators != "adapt":
+            raise ConfigError(f'estimators must be estimators, or "adapt"; got {estimators!r}.')
+        adapting = adapted(checkpoints) if resume else None
+        if adapting is None:
+            adapting = measured(trained_with(None), whole, feed, jax.random.fold_in(key, 3))
+        estimators = adapting
+    trainer = trained_with(estimators)
     check_observed(model, feed.example() if isinstance(data, Iterator) else data, "data", prepare)
     check_observed(model, valid, "valid", prepare)
     validator = None if valid is None else make_validator(whole, valid, valid_key, trainer, prepare)
@@ -130,8 +139,9 @@ def fit(
         stopping,
         every,
         max_steps,
-        None if checkpoint is None else Checkpoints(Path(checkpoint)),
+        checkpoints,
         on_row,
+        adapting,
     )
     progress_of = Progress(trainer.init(whole, run_key), whole)
     if resume:

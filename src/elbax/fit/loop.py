@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,8 @@ import numpy as np
 
 from elbax.bounds.base import Bound
 from elbax.errors import NonFiniteError, RunError
+from elbax.estimators.base import Estimator
+from elbax.estimators.choose import Choice, describe
 from elbax.fit.checkpoint import Checkpoints
 from elbax.fit.feed import Feed
 from elbax.fit.nonfinite import find_non_finite
@@ -64,6 +66,7 @@ class Loop:
     max_steps: int
     checkpoints: Checkpoints | None
     on_row: Callable[[Row], None] | None
+    adapted: Mapping[str, Estimator] | None = None  # the estimators that a warm-up chose
 
     def __post_init__(self) -> None:
         self.started = time.perf_counter()
@@ -166,6 +169,7 @@ class Loop:
             "best_step": p.best_step,
             "seconds": p.seconds + time.perf_counter() - self.started,
             "elbax": importlib.metadata.version("elbax"),
+            "adapted": None if self.adapted is None else {n: describe(e) for n, e in self.adapted.items()},
         }
         self.checkpoints.save(int(p.state.step), (p.state, self.parameters(p.best)), about)
         p.saved_step = int(p.state.step)
@@ -193,6 +197,11 @@ class Loop:
         p.seconds = about["seconds"]
         p.saved_step = int(p.state.step)
 
+    def reason(self, name: str, choice: Choice) -> str:
+        """The estimator of a node and why it was chosen."""
+        measured = self.adapted is not None and name in self.adapted
+        return f"{describe(choice.estimator)} (measured in a warm-up)" if measured else str(choice)
+
     # ------------------------------------------------------------------------------------- the result
 
     def result(self, p: Progress, outcome: Outcome, seconds: float, key: jax.Array) -> Fit:
@@ -215,7 +224,7 @@ class Loop:
             tuple(p.history),
             int(p.state.step),
             p.best_step,
-            {name: str(choice) for name, choice in plan.chosen.items()},
+            {name: self.reason(name, choice) for name, choice in plan.chosen.items()},
             exact,
             p.seconds + seconds,
             config,
