@@ -22,7 +22,7 @@ from elbax.estimators.fixed import Fixed
 from elbax.estimators.lab.candidates import FEW, candidates_of
 from elbax.estimators.lab.compare import compare_estimators
 from elbax.fit.checkpoint import Checkpoints
-from elbax.fit.feed import Feed
+from elbax.fit.feed import Feed, InMemory
 from elbax.fit.training import Trainer, as_arguments, call
 
 __all__ = ["adapted", "measured"]
@@ -42,15 +42,20 @@ def measured(trainer: Trainer, bound: Bound, feed: Feed, key: jax.Array) -> dict
     """
     warm_key, lab_key = jax.random.split(key)
     state = trainer.init(bound, warm_key)
-    source = feed.source(0, WARM_UP)
-    step = jax.jit(lambda s: trainer.block(s, lambda step, i: feed.select(source, step, i), jnp.int32(WARM_UP)))
-    state, summary = step(state)
+    # Batches of an iterator can be had once only: the warm-up then stays with the first.
+    source = feed.source(0, WARM_UP) if isinstance(feed, InMemory) else None
+    first = feed.example()
+
+    def select(step: jax.Array, i: jax.Array) -> Any:
+        return first if source is None else feed.select(source, step, i)
+
+    state, summary = jax.jit(lambda s: trainer.block(s, select, jnp.int32(WARM_UP)))(state)
     params = state.params if bool(summary.finite) else trainer.init(bound, warm_key).params
-    batch, _ = trainer.see(state, feed.example())
-    open_nodes = {
-        n: s for n, s in trainer.plan.sites.items() if not isinstance(trainer.plan.chosen[n].estimator, Fixed)
-    }
-    candidates = {name: few for name, site in open_nodes.items() if len(few := candidates_of(site, FEW)) > 1}
+    batch, _ = trainer.see(state, first)
+    chosen, sites = trainer.plan.chosen, trainer.plan.sites
+    drawn_only = {name for name, choice in chosen.items() if isinstance(choice.estimator, Fixed)}
+    admitted = {name: candidates_of(site, FEW) for name, site in sites.items() if name not in drawn_only}
+    candidates = {name: few for name, few in admitted.items() if len(few) > 1}
     if not candidates:
         return {}
     found = compare_estimators(
