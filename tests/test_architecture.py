@@ -19,6 +19,7 @@ SOURCE = Path(elbax.__file__).parent
 CORE = ["graph", "estimators", "bounds", "fit", "diagnose"]
 ALLOWED = {part: set(CORE[:i]) for i, part in enumerate(CORE)} | {
     "errors": set(),
+    "distributions": set(),
     "data": set(),
     "interop": {"graph", "estimators", "bounds"},
     "models": {"elbax", "data"},  # by their public names only

@@ -149,7 +149,7 @@ class TestGraph:
         result = run("--json", "graph", f"{tmp_path}/p.py:program")
         said = json.loads(result.stdout)
         assert said["nodes"]["b"]["deps"] == ["theta"]
-        assert said["plan"]["b"].startswith("Score()")
+        assert said["plan"]["b"].startswith("Enumerate()")
 
     def test_program_without_arguments(self, tmp_path):
         (tmp_path / "q.py").write_text("def program(theta):\n    return theta\n")
