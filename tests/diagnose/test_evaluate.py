@@ -41,6 +41,7 @@ class TestLinearGaussian:
         assert (e.iwae_per_datum >= e.elbo_per_datum).all()
         assert e.gap.value == pytest.approx(e.iwae.value - e.elbo.value)
 
+    @pytest.mark.slow
     def test_elbo_estimate_is_unbiased(self):
         model, x, guide = lg.make_model(), lg.make_data(2), lg.rough_mean_field()
         values = [elbax.evaluate(model, guide, x, key=jr.key(k), num_particles=50).elbo_per_datum for k in range(100)]

@@ -138,6 +138,7 @@ def lone(theta):
     return jnp.asarray(COSTS)[elbax.sample("k", dist.Categorical(logits=theta))]
 
 
+@pytest.mark.slow
 def test_variances_are_ordered_as_theory_has_it():
     """Draws without replacement beat leave-one-out with as many, negatively dependent ones do from three on. With as
     many as there are categories nothing is left to chance."""

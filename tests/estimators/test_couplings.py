@@ -203,6 +203,7 @@ def test_baselines_of_earlier_steps_go_with_couplings():
     assert jax.tree.structure(after) == jax.tree.structure(state)
 
 
+@pytest.mark.slow
 def test_all_precisions_and_jit():
     for dtype in (jnp.float32, jnp.float64):
         theta = jnp.asarray(THETA, dtype)

@@ -156,6 +156,7 @@ def test_draws_are_counts_and_given_as_floats():
     np.testing.assert_allclose(draw.log_prob, d.log_prob(draw.value))
 
 
+@pytest.mark.slow
 def test_extreme_parameters_stay_finite():
     def program(t):
         z = elbax.sample("z", dist.Binomial(3, logits=t * jnp.array([1.0, -1.0, 0.0])))

@@ -73,6 +73,7 @@ def test_derivative_of_a_von_mises_draw(kappa):
         np.testing.assert_allclose(path, exact, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_vector_of_a_mixture_against_quadrature():
     """Components factorise, their mixture does not: the cost looks at both numbers."""
 
@@ -130,6 +131,7 @@ def test_dirichlet_agrees_with_the_score_function():
     assert np.all(one.var(0) < two.var(0))
 
 
+@pytest.mark.slow
 def test_constructs_and_the_rule():
     """In a loop, under `vmap`, expanded and masked; the rule finds mixtures pathwise, and circles only if asked."""
 

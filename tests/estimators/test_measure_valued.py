@@ -159,6 +159,7 @@ def test_wrapped_distributions():
     assert_mean(repeat(lambda k: run(k, theta)[1], 20_000), exact, resolution=0.1)
 
 
+@pytest.mark.slow
 def test_jitted_equals_eager_in_both_precisions():
     for dtype in (jnp.float32, jnp.float64):
         theta = jnp.asarray(THETA, dtype)

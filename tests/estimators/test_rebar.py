@@ -116,6 +116,7 @@ def variance(plan, states, num=1000):
     return float(repeat(one, num, jax.random.key(5)).var(0).sum())
 
 
+@pytest.mark.slow
 def test_learning_lowers_the_variance():
     """RELAX learns more than REBAR, and REBAR more than it starts with; all beat the score function."""
     plan, states = trained(elbax.REBAR(scale=0.4, learning_rate=0.01))

@@ -81,6 +81,7 @@ def test_linear_costs_can_have_only_the_variance_of_each_element():
     np.testing.assert_allclose(found, (binary.C * np.where(rows > 0, 1 - s, s) / 2).mean(1), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_in_chunks_the_network_is_the_same(monkeypatch):
     def found():
         plan = make_plan(binary.program, {"b": elbax.RODEO(3)}, (jnp.asarray(LOGITS),), {})
@@ -137,6 +138,7 @@ def variance(estimator, steps=0, num=500):
     return float(repeat(lambda key: one(states, key), num, jax.random.key(5)).var(0).sum())
 
 
+@pytest.mark.slow
 def test_learning_lowers_the_variance_below_that_of_linear_control_variates():
     estimator = elbax.RODEO(2, hidden=30, learning_rate=0.01)
     before, after = variance(estimator), variance(estimator, steps=600)

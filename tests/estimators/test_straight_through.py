@@ -132,6 +132,7 @@ def test_a_bound_with_particles_within_the_logarithm(estimator):
         assert bias(bound(1), ST, ("b",)) < 1e-12
 
 
+@pytest.mark.slow
 def test_values_are_draws_to_the_last_bit(key):
     for estimator in FAMILY:
         run = elbax.value_and_grad(lambda theta: jnp.sum(category(theta) * jnp.arange(3.0)), {"d": estimator})

@@ -44,5 +44,5 @@ def test_a_run_that_did_not_adapt_cannot_be_resumed_so(tmp_path):
 
 
 def test_other_words_are_refused():
-    with pytest.raises(ConfigError, match='estimators, or "adapt"; got \'adpat\''):
+    with pytest.raises(ConfigError, match="estimators, or \"adapt\"; got 'adpat'"):
         run(estimators="adpat")

@@ -575,7 +575,7 @@ def test_second_derivative_of_a_score_node(second):
     loss = elbax.surrogate(bernoulli)
     with pytest.raises(ProgramError) as error:
         second(lambda t: loss(jax.random.key(0), t))(0.5)
-    says(error, "score-function nodes, 'z' (<-score_node), was differentiated twice", "nodes are all pathwise")
+    says(error, "score-function nodes, 'z' (<-score_node), was differentiated twice", "make all nodes pathwise")
 
 
 def test_second_derivative_of_a_pathwise_node():

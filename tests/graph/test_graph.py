@@ -307,14 +307,14 @@ stochastic computation graph of `test_print.<locals>.small`
 node   kind    shape  distribution  DEPS   estimator, or influenced by  line
 -----  ------  -----  ------------  -----  ---------------------------  -----------------
 theta  input
-a      sample         Bernoulli     theta  Score()                      {at(__file__, "a")}
+a      sample         Bernoulli     theta  Enumerate()                  {at(__file__, "a")}
 z      sample  [4]    Normal        a      Pathwise()                   {at(__file__, "z")}
 k      cost    [4]                  z      a, z =                       {at(__file__, "k")}
 loss   cost                         z      a, z mixed
-plan: a: Score() (its distribution Bernoulli is discrete: draws are not differentiable in the parameters)
+plan: a: Enumerate() (its distribution Bernoulli is discrete: draws are not differentiable in the parameters; 2 outcomes)
 plan: z: Pathwise() (reparameterised, and all its costs are differentiable)
 lost: axis 0 of 'z' becomes mixed in `reduce_sum` ({at(__file__, "mean")})
-"""
+"""  # noqa: E501
     graph = elbax.trace(small, 0.3)
     assert str(graph) == expected.strip()
     assert repr(graph) == str(graph)
