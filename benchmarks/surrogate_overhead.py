@@ -63,9 +63,9 @@ def chain_by_hand(theta, key):
 def main(rounds: int = 41) -> None:
     params, theta = layer_params(jr.key(0)), 0.3 * jr.normal(jr.key(1), (16, 16))
     x = jr.bernoulli(jr.key(2), 0.3, (BATCH, PIXELS)).astype(jnp.float32)
-    layer = jax.jit(elbax.value_and_grad(layer_program))
+    layer = jax.jit(elbax.value_and_grad(layer_program, elbax.Score()))
     layer_hand = jax.jit(jax.value_and_grad(layer_by_hand))
-    chain = jax.jit(elbax.value_and_grad(chain_program))
+    chain = jax.jit(elbax.value_and_grad(chain_program, elbax.Score()))
     chain_hand = jax.jit(jax.value_and_grad(chain_by_hand))
     key = jr.key(3)
 

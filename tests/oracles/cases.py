@@ -7,6 +7,7 @@ stated (`tests.oracles.statistics`). Programs differ in what their nodes are, so
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -115,7 +116,7 @@ def ids(case):
 def samples_of(case, estimator, num=NUM_DRAWS, wrap=None, seed=0):
     """Gradient estimates `[num, 3]` of a case, and the exact gradient."""
     theta = jnp.asarray(THETA)
-    estimators = dict.fromkeys(case.sites, estimator)
+    estimators: Any = dict.fromkeys(case.sites, estimator)
     run = elbax.value_and_grad(case.program, estimators)
     if wrap is inside_grad:
         loss = elbax.surrogate(case.program, estimators)
