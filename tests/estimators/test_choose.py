@@ -196,6 +196,18 @@ def test_kinds_of_score_nodes(program, expected):
         assert text.startswith(expected[name]), text
 
 
+@pytest.mark.parametrize("n", [16, 17])
+def test_many_nodes_do_not_probe(n):
+    def program(theta):
+        x = theta
+        for i in range(n):
+            x = 1.0 * elbax.sample(f"b{i}", dist.Bernoulli(logits=x))
+        return x
+
+    kinds = {text.split("(")[0] for text in elbax.trace(program, 0.3).plan.values()}
+    assert kinds == ({"Enumerate"} if n == 16 else {"Score"})
+
+
 def test_options_of_the_rule():
     def described(rule):
         return elbax.surrogate(programs.two_layers, rule).plan((jnp.asarray(programs.THETA),), {})[0].graph.plan

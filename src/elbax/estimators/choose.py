@@ -29,6 +29,8 @@ from elbax.graph.relations import bits
 
 __all__ = ["Choice", "Estimators", "choose", "credit_nodes", "describe", "settle", "site_of"]
 
+MAX_PROBING = 16  # nodes that probe by rule
+
 Estimators = Estimator | Mapping[str, Estimator] | None
 
 
@@ -172,7 +174,7 @@ def settle(
     Raises:
         EstimatorError: for an estimator whose requirements a node does not meet.
     """
-    chosen = {name: _settled(choice, sites[name]) for name, choice in chosen.items()}
+    chosen = _settled(chosen, sites)
     drawn = {name: facts.samples[name].index for name, c in chosen.items() if not c.estimator.pathwise}
     after = {}
     for name, site in sites.items():
@@ -185,11 +187,19 @@ def settle(
     return chosen, after
 
 
-def _settled(choice: Choice, site: Site) -> Choice:
-    if choice.rule is None or choice.estimator.pathwise:
-        return Choice(choice.estimator, choice.reason)
-    estimator, why = score_like(choice.rule, site)
-    return Choice(estimator, f"{choice.reason}; {why}")
+def _settled(chosen: Mapping[str, Choice], sites: Mapping[str, Site]) -> dict[str, Choice]:
+    open_nodes = {n: c.rule for n, c in chosen.items() if c.rule is not None and not c.estimator.pathwise}
+    kinds = {name: score_like(rule, sites[name]) for name, rule in open_nodes.items()}
+    # Each probe runs what is below its node: in a long chain of nodes that would be quadratic in their number.
+    probing = [name for name, (estimator, _) in kinds.items() if estimator.probes]
+    if len(probing) > MAX_PROBING:
+        why = f"one of {len(probing)} nodes like it, too many to probe each"
+        kinds |= {name: (Score(), why) for name in probing}
+    settled = {}
+    for name, choice in chosen.items():
+        estimator, why = kinds.get(name, (choice.estimator, ""))
+        settled[name] = Choice(estimator, f"{choice.reason}; {why}" if why else choice.reason)
+    return settled
 
 
 def _jump(facts: Facts, node: int) -> str | None:
