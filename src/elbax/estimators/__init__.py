@@ -1,0 +1,1 @@
+"""Gradient estimators: one file per method, the rule that chooses, the surrogate loss, the laboratory."""

@@ -1,0 +1,1 @@
+"""Training: steps, blocks, feeds, stopping, checkpoints, the address of a NaN."""

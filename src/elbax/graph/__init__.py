@@ -1,0 +1,1 @@
+"""Programs as data: sites, the intermediate form, the analysis, the graph, evaluation."""
