@@ -69,8 +69,9 @@ def main() -> None:
     lengths = {n: seconds(loop, n) for n in LENGTHS}
     text += "\n\n" + table(["length of a scan", "seconds"], [[n, f"{t:.3f}"] for n, t in lengths.items()])
     slope = np.polyfit(np.log(SITES[2:]), np.log([data[n][0] for n in SITES[2:]]), 1)[0]
-    text += f"\n\nGrowth with the number of sites from 10 on: seconds ~ sites^{slope:.2f} (score chain). By rule, up to 16 discrete nodes probe, which "
-    text += "traces what is below each of them again; with more they are plain score-function nodes."
+    text += f"\n\nGrowth with the number of sites from 10 on: seconds ~ sites^{slope:.2f} (score chain). "
+    text += "By rule, up to 16 discrete nodes probe, which traces what is below each of them again; with more they are "
+    text += "plain score-function nodes."
     write("trace_time", "Time to trace, analyse and differentiate a program", text, {"sites": data, "lengths": lengths})
 
 
