@@ -104,6 +104,19 @@ class TestFit:
         )
         assert result.exit_code == 0, result.exception
 
+    def test_own_recipe_whose_estimators_learn(self, tmp_path):
+        """Their state is in the checkpoint, which is read again to evaluate and to resume."""
+        (tmp_path / "mine.py").write_text(
+            "import dataclasses, elbax\nfrom elbax.models.recipes import VAERecipe\n"
+            "@dataclasses.dataclass(frozen=True)\nclass Own(VAERecipe):\n"
+            "    def estimators(self):\n        return elbax.Score(baseline=elbax.MovingAverage())\n"
+        )
+        out, target = tmp_path / "e", f"{tmp_path}/mine.py:Own"
+        result = run("fit", target, "--out", out, "--no-report", *SMALL)
+        assert result.exit_code == 0, result.exception
+        assert run("evaluate", out, "--particles", 5, "--num-data", 30).exit_code == 0
+        assert run("fit", target, "--out", out, "--no-report", "--resume", *SMALL).exit_code == 0
+
 
 class TestEvaluate:
     def test_figures(self, finished):

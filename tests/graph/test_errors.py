@@ -614,4 +614,4 @@ def test_support_that_moves():
 
     with pytest.raises(EstimatorError) as error:
         elbax.value_and_grad(program, Score())(jax.random.key(0), 0.5)
-    says(error, "site 'u' (<-moves) has a Score() estimator, but the support of its Uniform moves", "fixed support")
+    says(error, "site 'u' (<-moves) is Score(), but the support of its Uniform moves", "fixed support")

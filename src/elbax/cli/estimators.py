@@ -10,23 +10,21 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from elbax.cli.app import app, console, say
-from elbax.cli.targets import target_program
+from elbax.cli.targets import DataName, Overwrite, Settings, Target, target_program
 from elbax.estimators.lab.compare import compare_estimators
 
 
 @app.command()
 def estimators(
-    target: Annotated[str, typer.Argument(help="A recipe, or FILE.py:PROGRAM.")],
+    target: Target,
     out: Annotated[Path | None, typer.Option(help="Where to draw the comparison: .png or .svg.")] = None,
     draws: Annotated[int, typer.Option(min=32, help="Gradients drawn for each candidate.")] = 1000,
     reference: Annotated[str, typer.Option(help="auto, exact (enumeration) or long_run.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
-    data: Annotated[str, typer.Option(help="For a recipe: the data set.")] = "digits",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="For a recipe: set a field.")
-    ] = None,
+    data: DataName = "digits",
+    settings: Settings = None,
     *,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing drawing.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure gradient estimators node by node: bias, variance, time, and which is best.
 

@@ -8,20 +8,18 @@ from typing import Annotated
 import typer
 
 from elbax.cli.app import app, say
-from elbax.cli.targets import target_program
+from elbax.cli.targets import DataName, Overwrite, Settings, Target, target_program
 from elbax.estimators.surrogate import trace
 
 
 @app.command()
 def graph(
-    target: Annotated[str, typer.Argument(help="A recipe, or FILE.py:PROGRAM.")],
+    target: Target,
     out: Annotated[Path | None, typer.Option(help="Where to draw it: .svg, .mmd (Mermaid) or .txt.")] = None,
-    data: Annotated[str, typer.Option(help="For a recipe: the data set.")] = "digits",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="For a recipe: set a field.")
-    ] = None,
+    data: DataName = "digits",
+    settings: Settings = None,
     *,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing drawing.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Show nodes, dependencies and the gradient plan; draw them with --out.
 

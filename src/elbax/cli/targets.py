@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax.numpy as jnp
 import jax.random as jr
+import typer
 
 from elbax.data import load
 from elbax.errors import ConfigError
 from elbax.models.targets import is_file_target, load_object, recipe_of
 
-__all__ = ["target_program"]
+__all__ = ["DataName", "Overwrite", "Settings", "Target", "target_program"]
+
+# The options of every command that works on a target.
+Target = Annotated[str, typer.Argument(help="A recipe, or FILE.py:PROGRAM.")]
+DataName = Annotated[str, typer.Option(help="For a recipe: the data set.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="For a recipe: set a field.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing drawing.")]
 
 
 def target_program(target: str, data: str, settings: list[str]) -> tuple[Callable, tuple[Any, ...]]:

@@ -22,7 +22,7 @@ from jax.custom_derivatives import SymbolicZero
 from elbax.errors import EstimatorError
 from elbax.estimators.base import Context, Draw, Estimator, LogProb, Site, Slope
 from elbax.estimators.branches import Branches, Lane
-from elbax.estimators.choose import Choice, Estimators, choose, credit_nodes, settle, site_of
+from elbax.estimators.choose import Choice, Estimators, choose, credit_nodes, describe, settle, site_of
 from elbax.estimators.credits import collect_credits, collect_parts, part_shapes, weighed
 from elbax.estimators.ghost import ghost, sum_of
 from elbax.graph import ir
@@ -199,7 +199,9 @@ class Plan:
         def on_sample(eq: ir.Sample, dist: Lifted, feed: Any) -> tuple[Any, Any, Any]:
             estimator = self.chosen[eq.name].estimator
             draw = lane.draw(eq.name, dist) if lane is not None and lane.holds(eq.name) else self._draw(eq, dist, feed)
-            value = _fenced(eq, draw.value, unseen_by_density(dist)) if estimator.by_density else draw.value
+            value = draw.value
+            if estimator.by_density:
+                value = _fenced(eq, value, unseen_by_density(dist), describe(estimator))
             return value, draw.log_prob, draw.aux
 
         return Run(evaluate_in(env, self.block.equations, on_sample, feeds), env, feeds)
@@ -298,7 +300,7 @@ def _mean(x: jax.Array) -> jax.Array:
     return jnp.mean(x, axis=0) if jnp.issubdtype(x.dtype, jnp.inexact) else x[0]
 
 
-def _fenced(eq: ir.Sample, value: jax.Array, unseen: list[jax.Array]) -> jax.Array:
+def _fenced(eq: ir.Sample, value: jax.Array, unseen: list[jax.Array], estimator: str) -> jax.Array:
     """The value, behind a fence that refuses derivatives with respect to what the log-density does not show."""
     if not unseen:
         return value
@@ -312,7 +314,7 @@ def _fenced(eq: ir.Sample, value: jax.Array, unseen: list[jax.Array]) -> jax.Arr
         if moves:
             name = distribution_name(abstract_distribution(eq).one)
             raise EstimatorError(
-                f"site '{eq.name}' ({eq.source}) has a Score() estimator, but the support of its {name} moves with a "
+                f"site '{eq.name}' ({eq.source}) is {estimator}, but the support of its {name} moves with a "
                 "parameter that is differentiated, which the derivative of its log-density does not show: the gradient "
                 "would be biased. Draw from a fixed support and move the draw, as in `low + (high - low) * "
                 "elbax.sample(name, Uniform(0, 1))`, or stop the gradient of that parameter."

@@ -22,7 +22,7 @@ from elbax.errors import ConfigError, NonFiniteError, RunError
 from elbax.fit.fit import fit
 from elbax.fit.result import Fit, Row
 from elbax.fit.stopping import Outcome, Stopping
-from elbax.fit.training import State
+from elbax.fit.training import State, make_trainer
 from elbax.models.recipe import Recipe
 from elbax.models.targets import absolute_target, recipe_of
 from elbax.runs.folder import RunFolder
@@ -269,7 +269,19 @@ def read_parameters(folder: RunFolder, recipe: Recipe, data: Dataset) -> tuple[B
     build_key, fit_key = run_keys(recipe)
     bound = recipe.bound(*recipe.build(data, build_key))
     params, static = eqx.partition(bound, eqx.is_inexact_array)
-    like = State(params, recipe.optimizer().init(params), jax.numpy.zeros((), jax.numpy.int32), fit_key, {})
+    states = estimator_states(recipe, data, bound, fit_key)
+    like = State(params, recipe.optimizer().init(params), jax.numpy.zeros((), jax.numpy.int32), fit_key, states)
     (state, best), about = folder.checkpoints.load((like, params))
     chosen, step = (best, about["best_step"]) if about["best_step"] else (state.params, int(state.step))
     return eqx.combine(chosen, static), step, about
+
+
+def estimator_states(recipe: Recipe, data: Dataset, bound: Bound, key: jax.Array) -> dict[str, Any]:
+    """States of the shapes that a run's estimators have; those chosen by rule have none."""
+    estimators = recipe.estimators()
+    if estimators is None:
+        return {}
+    batch = data.train[: recipe.batch_size]
+    optimizer, prepare = recipe.optimizer(), recipe.prepare(data)
+    trainer = make_trainer(bound, optimizer, batch, num_data=len(data.train), estimators=estimators, prepare=prepare)
+    return trainer.plan.init(key)

@@ -63,7 +63,7 @@ def verdict(row: Measurement, tied: tuple[Measurement, ...]) -> str:
         said = "biased" if not row.unbiased else "BIASED, though it says it is not"
         return f"{said} (z = {row.z:.1f})"
     if not row.unbiased:
-        return "biased, too little to be seen"
+        return "biased, not seen"
     if row in tied:
         return "best" if len(tied) == 1 else "tied for best"
     return ""
