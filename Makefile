@@ -7,6 +7,7 @@
 #   make rules      list the JAX operations that the graph has no rule for
 #   make docs       the documentation, into site/
 #   make bench      the benchmarks, into benchmarks/results/
+#   make bench-libraries   those that compare with Pyro and Storchastic (installs PyTorch)
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test test-all lint rules docs bench clean help
+.PHONY: demo test test-all lint rules docs bench bench-libraries clean help
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -41,6 +42,9 @@ docs: $(VENV)/.installed-docs
 
 bench: $(VENV)/.installed-tests
 	$(BIN)/python -m benchmarks
+
+bench-libraries: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks sbn_libraries
 
 # Each group of dependencies is installed on first use, and again when pyproject.toml changes.
 $(VENV)/bin/python:

@@ -6,7 +6,8 @@ twice per datum (K = 2). They train for a million steps, this for `STEPS`.
 
     ELBAX_DATA_DIR=... python -m benchmarks mnist_binary
 
-Each run leaves a file in `runs/mnist_binary/` and is not repeated, so that the benchmark can be stopped and taken up again.
+Each run leaves a file in `runs/mnist_binary/` and is not repeated, so that the benchmark can be stopped and taken up
+again.
 """
 
 from __future__ import annotations
@@ -187,7 +188,9 @@ def main() -> None:
         ratio = np.array([np.mean(s["RLOO"]) / np.mean(s[name]) for s in spread])
         seconds = np.median([r["seconds"] for r in runs[name]]) / STEPS * 1e3
         published = PUBLISHED.get(name, "")
-        rows.append([name, with_error(end), gain, f"{variance.mean():.3g}", with_error(ratio), f"{seconds:.1f}", published])
+        rows.append(
+            [name, with_error(end), gain, f"{variance.mean():.3g}", with_error(ratio), f"{seconds:.1f}", published]
+        )
         before = name
     header = [
         "estimator (K = 2)",

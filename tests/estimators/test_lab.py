@@ -12,7 +12,7 @@ import pytest
 import elbax
 from elbax.errors import ConfigError, EstimatorError
 from elbax.estimators.lab.candidates import EVERYTHING, candidates_of
-from elbax.estimators.lab.compare import Comparison
+from elbax.estimators.lab.comparison import Comparison
 from tests.oracles import programs
 from tests.oracles.enumeration import exact_gradient
 

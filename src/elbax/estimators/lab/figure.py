@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from elbax.errors import ConfigError
 
 if TYPE_CHECKING:
-    from elbax.estimators.lab.compare import Comparison
+    from elbax.estimators.lab.comparison import Comparison
 
 __all__ = ["plot"]
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from elbax.estimators.choose import describe
 
 if TYPE_CHECKING:
-    from elbax.estimators.lab.compare import Comparison, Measurement
+    from elbax.estimators.lab.comparison import Comparison, Measurement
 
 __all__ = ["as_dict", "text"]
 
