@@ -370,9 +370,9 @@ def main() -> None:
     versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("torch", "pyro-ppl", "storchastic"))
     text += (
         f"One binarised batch of {BATCH} images of MNIST. Variance: of the whole gradient of the ELBO per datum (all "
-        f"parameters, of model and guide), {DRAWS} draws at fixed parameters. Time: gradient and a step of Adam, median "
-        "of interleaved rounds. z: distance of the mean gradient from that of the first line, along that gradient, in "
-        f"standard errors: within 3, both estimate the same. {versions}."
+        f"parameters, of model and guide), {DRAWS} draws at fixed parameters. Time: gradient and a step of Adam, the "
+        "median of interleaved rounds. z: distance of the mean gradient from that of the first line, along that "
+        f"gradient, in standard errors: within 3, both estimate the same. {versions}."
     )
     write("sbn_libraries", "A sigmoid belief network 784-200-200 in four libraries", text, data)
 
