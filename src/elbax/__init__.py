@@ -6,6 +6,8 @@ from elbax.bounds.elbo import ELBO as ELBO
 from elbax.bounds.importance import IWAE as IWAE
 
 # diagnose
+from elbax.diagnose.bracket import Bracket as Bracket
+from elbax.diagnose.bracket import bracket as bracket
 from elbax.diagnose.estimate import Estimate as Estimate
 from elbax.diagnose.evaluate import Evaluation as Evaluation
 from elbax.diagnose.evaluate import evaluate as evaluate
