@@ -11,6 +11,8 @@ from elbax.diagnose.bracket import bracket as bracket
 from elbax.diagnose.estimate import Estimate as Estimate
 from elbax.diagnose.evaluate import Evaluation as Evaluation
 from elbax.diagnose.evaluate import evaluate as evaluate
+from elbax.diagnose.gap import Gap as Gap
+from elbax.diagnose.gap import gap as gap
 from elbax.diagnose.latents import LatentSummary as LatentSummary
 from elbax.diagnose.latents import latent_summary as latent_summary
 

@@ -107,7 +107,7 @@ class Densities:
             return value, dist.log_prob(value), dist.over(_unconstrained, value)
 
         keys = site_keys(key, {name: fact.loops for name, fact in self.facts.samples.items()})
-        records = self._evaluate(on_sample, keys, bound, datum)
+        records = self.evaluate(on_sample, keys, bound, datum)
         return {name: records.samples[name] for name in self._free()}
 
     def at(self, latents: Latents, bound: ELBO, datum: tuple) -> Point:
@@ -121,7 +121,7 @@ class Densities:
             return value, dist.log_prob(value), jnp.sum(stretch)
 
         feeds = {name: latents.get(name) for name in self.facts.samples}
-        records = self._evaluate(on_sample, feeds, bound, datum)
+        records = self.evaluate(on_sample, feeds, bound, datum)
         log_w, log_q = self._densities(records)
         return Point(log_q + sum_of([jnp.sum(x) for x in records.samples.values()]), log_w)
 
@@ -133,7 +133,11 @@ class Densities:
             return value, dist.log_prob(value), value
 
         feeds = {name: latents.get(name) for name in self.facts.samples}
-        return self._evaluate(on_sample, feeds, bound, datum).samples
+        return self.evaluate(on_sample, feeds, bound, datum).samples
+
+    def log_weight(self, records: Records) -> jax.Array:
+        """`log p(x, z) - log q(z | x)` of a run; a scalar."""
+        return self._densities(records)[0]
 
     def joint(self, values: Latents, bound: ELBO, datum: tuple) -> jax.Array:
         """`log p(x, z)` at values in their supports; a scalar."""
@@ -141,7 +145,7 @@ class Densities:
         def on_sample(eq: ir.Sample, dist: Lifted, value: Any) -> tuple[Any, Any, Any]:
             return value, jnp.zeros(dist.shape), ()
 
-        records = self._evaluate(on_sample, values, bound, datum)
+        records = self.evaluate(on_sample, values, bound, datum)
         return self._densities(records)[0]
 
     # ------------------------------------------------------------------------------------------ inside
@@ -151,7 +155,8 @@ class Densities:
         sites = self.facts.samples.items()
         return [name for name, fact in sites if abstract_distribution(fact.equation).name != "Delta"]
 
-    def _evaluate(self, on_sample: Callable, feeds: dict[str, Any], bound: ELBO, datum: tuple) -> Records:
+    def evaluate(self, on_sample: Callable, feeds: dict[str, Any], bound: ELBO, datum: tuple) -> Records:
+        """Runs the pair with sites as `on_sample` says, see `elbax.graph.evaluate`."""
         arrays = Arguments.of(_call, (bound, *datum), {}).arrays
         return evaluate(self.block, arrays, on_sample, feeds)[1]
 

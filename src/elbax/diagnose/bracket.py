@@ -21,7 +21,7 @@ from elbax.fit.checks import check_finite, check_observed
 from elbax.fit.feed import check_rows
 from elbax.fit.training import as_arguments
 
-__all__ = ["Bracket", "bracket"]
+__all__ = ["Bracket", "bracket", "rows_of"]
 
 MAX_OUTCOMES = 2**14
 FIRST_STEPS = 64
@@ -196,7 +196,7 @@ def bracket(
     check_finite(data, "data")
     check_observed(model, data, "data")
     bound = ELBO(model, guide, analytic_kl=False)
-    rows = _rows(bound, data, per_datum=per_datum)
+    rows = rows_of(bound, data, per_datum=per_datum)
     densities = Densities.of(bound, jax.tree.map(lambda x: x[0], rows))
     _check_discrete(densities)
     sandwich = Sandwich(densities, bound, rows, num_chains)
@@ -236,7 +236,7 @@ def bracket(
     )
 
 
-def _rows(bound: ELBO, data: Any, *, per_datum: bool) -> tuple:
+def rows_of(bound: ELBO, data: Any, *, per_datum: bool) -> tuple:
     """The arguments of one datum after the other: arrays `[num_data, 1, ...]`, or `[1, ...]` for one datum."""
     arguments = jax.tree.map(jnp.asarray, as_arguments(data))
     if not per_datum or data is None:
