@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 METHODS = (
-    "antithetic baselines categorical couplings double_cv fini gumbel higher_order implicit measure_valued rebar rodeo "
-    "straight_through"
+    "antithetic baselines categorical couplings double_cv fini gumbel higher_order implicit measure_valued rebar "
+    "rebar_one_hot rodeo straight_through"
 ).split()
 
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from elbax.estimators.base import Context, LogProb, Site, Slope
-from elbax.graph.distributions import Lifted, innermost
+from elbax.estimators.logits import stated_logits
+from elbax.graph.distributions import Lifted
 
 __all__ = [
     "against_others",
@@ -32,7 +33,7 @@ def no_bernoulli(site: Site) -> str | None:
 
 def binary_logits(dist: Lifted) -> jax.Array:
     """Log-odds, which carry derivatives. Shape `dist.shape + dist.event_shape`."""
-    return dist.over(lambda d: jnp.broadcast_to(innermost(d).logits, (*d.batch_shape, *d.event_shape)))
+    return stated_logits(dist)
 
 
 def as_drawn(ones: jax.Array) -> jax.Array:

@@ -124,11 +124,15 @@ class GumbelRao(Tempered):
 
 
 def conditional_gumbels(key: jax.Array, log_p: jax.Array, drawn: jax.Array) -> jax.Array:
-    """`log_p` plus Gumbel noise, given that the largest entry is where `drawn` is 1.
+    """`log_p` plus Gumbel noise, given that the largest entry is where `drawn` is 1."""
+    return given_largest(-jax.random.gumbel(key, log_p.shape, log_p.dtype), log_p, drawn)
 
-    The largest is `-log E` with `E` exponential, as if nothing were given; another one is `-log(E_j / p_j + E)`.
+
+def given_largest(log_e: jax.Array, log_p: jax.Array, drawn: jax.Array) -> jax.Array:
+    """`log_p` plus Gumbel noise, given where the largest entry is, from logarithms of exponential noise `E`.
+
+    The largest is `-log E_k`, as if nothing were given; another one is `-log(E_j / p_j + E_k)`.
     """
-    log_e = jnp.log(jax.random.exponential(key, log_p.shape, log_p.dtype))
     largest = jnp.sum(jnp.where(drawn > 0, log_e, 0.0), axis=-1, keepdims=True)
     return -jnp.where(drawn > 0, log_e, jnp.logaddexp(log_e - log_p, largest))
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from elbax.graph.distributions import Lifted, distribution_name, innermost
 
-__all__ = ["CATEGORICAL", "logits_of", "no_categories", "of_index", "of_one_hot", "to_index"]
+__all__ = ["CATEGORICAL", "logits_of", "no_categories", "of_index", "of_one_hot", "stated_logits", "to_index"]
 
 CATEGORICAL = ("Bernoulli", "Categorical", "OneHotCategorical")
 
@@ -36,6 +36,11 @@ def _logits(d: Any) -> jax.Array:
     if distribution_name(base) == "Bernoulli":
         logits = jnp.stack([jnp.zeros_like(logits), logits], axis=-1)
     return jnp.broadcast_to(logits, (*d.batch_shape, logits.shape[-1]))
+
+
+def stated_logits(dist: Lifted) -> jax.Array:
+    """Logits in the shape of the values of a Bernoulli (log-odds) or one-hot node: `dist.shape + dist.event_shape`."""
+    return dist.over(lambda d: jnp.broadcast_to(innermost(d).logits, (*d.batch_shape, *d.event_shape)))
 
 
 def of_one_hot(dist: Lifted, vector: jax.Array) -> jax.Array:

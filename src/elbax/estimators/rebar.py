@@ -1,8 +1,9 @@
-"""REBAR and RELAX: the score function of a binary node with a relaxation of its costs as control variate.
+"""REBAR and RELAX: the score function of a discrete node with a relaxation of its costs as control variate.
 
-With noise `e ~ Logistic`, `z = a + e` and `b = 1[z > 0]`; `zt` is drawn anew from `z` given `b`. For every smooth `c`
+The draw is `D = H(z)`: the sign of `z = a + Logistic noise` for a Bernoulli, the largest entry of `z = log p + Gumbel
+noise` for a one-hot node with logits `a`. `zt` is drawn anew from `z` given `D`. For every smooth `c`
 
-    grad E c(z) = E[c(zt) grad log p(b) + grad c(zt)],
+    grad E c(z) = E[c(zt) grad log p(D) + grad c(zt)],
 
 so that, with `c` close to the costs, hardly anything is left for the score function to do.
 """
@@ -17,7 +18,10 @@ import optax
 
 from elbax.errors import ConfigError
 from elbax.estimators.base import Context, Draw, Estimator, LogProb, Site
-from elbax.estimators.bernoulli import as_drawn, binary_logits, centred, log_prob_of, no_bernoulli, with_events
+from elbax.estimators.bernoulli import log_prob_of, with_events
+from elbax.estimators.logits import stated_logits
+from elbax.estimators.relaxed import no_relaxation
+from elbax.estimators.relaxed_noise import RELAXATIONS, finite
 from elbax.graph.distributions import Lifted
 
 __all__ = ["REBAR", "RELAX", "RelaxedState"]
@@ -36,14 +40,17 @@ class RelaxedState(NamedTuple):
 
 
 class REBAR(Estimator):
-    """REBAR, for binary nodes whose costs are smooth functions of the draws.
+    """REBAR, for binary and one-hot nodes whose costs are smooth functions of the draws.
 
-        (f(b) - eta f(S(zt))) (b - s) + eta d/da [f(S(z)) - f(S(zt))],     S(z) = sigmoid(z / temperature)
+        (f(D) - eta f(S(zt))) (D - p) + eta d/da [f(S(z)) - f(S(zt))],
 
+    with `S(z) = sigmoid(z / temperature)` for a Bernoulli and `softmax(z / temperature)` for a one-hot node.
     Temperature and scale `eta` are learned: they follow the squared gradient down (Adam). Unbiased at all values of
-    them. The draws enter the program as floats. Refused where the costs, or the parameters of a node that is drawn
-    without derivative, jump in the draws. Cost: three evaluations, two of them forward and backward, and their second
-    derivatives for learning.
+    them.
+
+    Use it where a smooth function, such as a decoder, sees the draws. They enter the program as floats. Refused where
+    the costs, or the parameters of a node that is drawn without derivative, jump in the draws. Cost: three evaluations,
+    two of them forward and backward, and their second derivatives for learning.
 
     Attributes:
         temperature: to start with.
@@ -52,7 +59,7 @@ class REBAR(Estimator):
 
     References:
         Tucker et al., REBAR: Low-variance, Unbiased Gradient Estimates for Discrete Latent Variable Models, NeurIPS
-        2017, equation 6 and section 3.2.
+        2017, equation 6, section 3.2 and, for categories, the appendix.
     """
 
     temperature: float = 0.5
@@ -66,8 +73,8 @@ class REBAR(Estimator):
         _check_options("REBAR", self.temperature, self.learning_rate)
 
     def requires(self, site: Site) -> str | None:
-        """Needs a Bernoulli, and costs that are smooth in its draws."""
-        return no_bernoulli(site) or site.smooth
+        """Needs a Bernoulli or one-hot node, and costs that are smooth in its draws."""
+        return no_relaxation(site) or site.smooth
 
     def num_evaluations(self, site: Site) -> int:
         """The draw and two relaxed values."""
@@ -78,7 +85,7 @@ class REBAR(Estimator):
         return _first_state(_relaxation(self.temperature, self.scale), self.learning_rate)
 
     def draw(self, key: jax.Array, dist: Lifted, log_prob: LogProb) -> Draw:
-        """A draw, with the relaxed variables before and after it is known."""
+        """A draw, with the noise of the relaxed variables before and after it is known."""
         return _draw(key, dist, log_prob)
 
     def work(self, context: Context) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -95,9 +102,9 @@ class REBAR(Estimator):
 
 
 class RELAX(Estimator):
-    """RELAX, for binary nodes whose costs are smooth functions of the draws: REBAR with a learned function beside it.
+    """RELAX, for nodes whose costs are smooth functions of the draws: REBAR with a learned function beside it.
 
-        (f(b) - c(zt)) (b - s) + d/da [c(z) - c(zt)],     c(z) = eta f(sigmoid(z / temperature)) + r(z)
+        (f(D) - c(zt)) (D - p) + d/da [c(z) - c(zt)],     c(z) = eta f(S(z)) + r(z)
 
     The network `r` has one layer of `tanh` units; it sees the elements that share costs and their logits, and starts
     at zero. All of it follows the squared gradient down (Adam). Unbiased at all values. Otherwise like `REBAR`, also
@@ -111,7 +118,7 @@ class RELAX(Estimator):
 
     References:
         Grathwohl et al., Backpropagation through the Void: Optimizing Control Variates for Black-Box Gradient
-        Estimation, ICLR 2018, equations 8 and 9.
+        Estimation, ICLR 2018, equations 8 and 9, and appendix B for categories.
     """
 
     temperature: float = 0.5
@@ -128,8 +135,8 @@ class RELAX(Estimator):
             raise ConfigError(f"RELAX(hidden={self.hidden!r}): the network needs at least one unit.")
 
     def requires(self, site: Site) -> str | None:
-        """Needs a Bernoulli, and costs that are smooth in its draws."""
-        return no_bernoulli(site) or site.smooth
+        """Needs a Bernoulli or one-hot node, and costs that are smooth in its draws."""
+        return no_relaxation(site) or site.smooth
 
     def num_evaluations(self, site: Site) -> int:
         """The draw and two relaxed values."""
@@ -148,7 +155,7 @@ class RELAX(Estimator):
         return _first_state(_relaxation(self.temperature, self.scale) | params, self.learning_rate)
 
     def draw(self, key: jax.Array, dist: Lifted, log_prob: LogProb) -> Draw:
-        """A draw, with the relaxed variables before and after it is known."""
+        """A draw, with the noise of the relaxed variables before and after it is known."""
         return _draw(key, dist, log_prob)
 
     def work(self, context: Context) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -175,15 +182,11 @@ def _check_options(owner: str, temperature: float, learning_rate: float) -> None
 
 
 def _draw(key: jax.Array, dist: Lifted, log_prob: LogProb) -> Draw:
-    """The draw; `aux` are the logits, with derivative, and `z` and `zt`."""
-    logits = binary_logits(dist)
-    fixed = jax.lax.stop_gradient(logits)
-    noise, again = jax.random.logistic(key, (2, *logits.shape), logits.dtype)
-    z = fixed + noise
-    value = as_drawn(z > 0)
-    # the logit of a uniform between 0 and 1 - s, or between 1 - s and 1, plus a: in logarithms
-    above, below = jax.nn.softplus(again + jax.nn.softplus(fixed)), jax.nn.softplus(again + jax.nn.softplus(-fixed))
-    return Draw(value, log_prob_of(dist, value, log_prob), (logits, z, jnp.where(z > 0, above, -below)))
+    """The draw; `aux` are the logits, with derivative, the noise of `z` and `zt`, and the draw."""
+    logits, kind = finite(stated_logits(dist)), RELAXATIONS[dist.name]
+    noise = kind.noise(key, (2, *logits.shape), logits.dtype)
+    value = kind.draw(kind.before(jax.lax.stop_gradient(logits), noise[0]))
+    return Draw(value, log_prob_of(dist, value, log_prob), (logits, noise, value))
 
 
 def _work(context: Context, surrogate: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -199,25 +202,26 @@ def _estimate(params: dict[str, jax.Array], context: Context, surrogate: Any) ->
     """The gradient with respect to the logits, as a function of what is learned."""
     assert context.slopes is not None
     assert context.credit is not None
-    site, (logits, z, zt) = context.site, jax.lax.stop_gradient(context.aux)
-    temperature = jnp.exp(params["log_temperature"]).astype(z.dtype)
-    scale = params["scale"].astype(z.dtype)
-    both = jnp.stack([z, zt])
-    relaxed = jax.nn.sigmoid(both / temperature)
-    steep = relaxed * jax.nn.sigmoid(-both / temperature) / temperature
-    # d zt / d a given the noise: (1 - exp(-|zt|)) sigmoid(a) for a one, with the sign of a turned for a zero
-    moves = jnp.stack([jnp.ones_like(z), -jnp.expm1(-jnp.abs(zt)) * jax.nn.sigmoid(jnp.where(z > 0, logits, -logits))])
+    site, (logits, noise, drawn) = context.site, jax.lax.stop_gradient(context.aux)
+    kind, dtype = RELAXATIONS[site.dist.name], logits.dtype
+    temperature, scale = jnp.exp(params["log_temperature"]).astype(dtype), params["scale"].astype(dtype)
+
+    def variables(a: jax.Array) -> jax.Array:
+        return jnp.stack([kind.before(a, noise[0]), kind.after(a, noise[1], drawn)])
 
     def own(v: jax.Array) -> tuple[jax.Array, jax.Array]:
         r = surrogate(params, v, logits)
         return jnp.sum(r), r
 
-    r_slope, r = jax.vmap(jax.grad(own, has_aux=True))(both)
-    control, slope = r[1], r_slope * moves
+    both, to_logits = jax.vjp(variables, logits)  # z and zt
+    relaxed, to_variables = jax.vjp(lambda v: kind.relax(v / temperature), both)
+    slope, r = jax.vmap(jax.grad(own, has_aux=True))(both)
+    control = r[1]
     for credit, derivative in jax.vmap(context.slopes)(relaxed):
-        control = control + scale * with_events(credit[1], site)
-        slope = slope + scale * derivative * steep * moves
-    return (with_events(context.credit, site) - control) * centred(z, logits) + slope[0] - slope[1]
+        control = control + scale * with_events(credit[1], site).astype(dtype)
+        slope = slope + scale * to_variables(derivative.astype(dtype))[0]
+    (moved,) = to_logits(jnp.stack([slope[0], -slope[1]]))
+    return (with_events(context.credit, site).astype(dtype) - control) * kind.score(drawn, logits) + moved
 
 
 # ------------------------------------------------------------------------------------------ the network of RELAX

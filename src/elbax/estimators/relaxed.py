@@ -17,7 +17,7 @@ from elbax.estimators.base import Draw, Estimator, LogProb, Site
 from elbax.estimators.logits import logits_of, of_one_hot, to_index
 from elbax.graph.distributions import Lifted
 
-__all__ = ["Relaxed", "along", "check_at_least", "check_positive", "one_hot_draw"]
+__all__ = ["Relaxed", "along", "check_at_least", "check_positive", "no_relaxation", "one_hot_draw"]
 
 
 class Relaxed(Estimator):
@@ -35,15 +35,7 @@ class Relaxed(Estimator):
 
     def requires(self, site: Site) -> str | None:
         """Needs a Bernoulli or one-hot node."""
-        name = site.dist.name
-        if name in ("Bernoulli", "OneHotCategorical"):
-            return None
-        if name == "Categorical":
-            return (
-                "its values are indices, which have no values in between. Sample an `elbax.OneHotCategorical`, and "
-                "multiply with the vector where the program indexes (`one_hot @ table` for `table[index]`)"
-            )
-        return f"its distribution {name} is not Bernoulli or OneHotCategorical"
+        return no_relaxation(site)
 
     def relax(self, key: jax.Array, dist: Lifted, logits: jax.Array) -> jax.Array:
         """A vector over categories with the derivative that the estimator gives it. Shape of `logits`."""
@@ -59,6 +51,19 @@ class Relaxed(Estimator):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Out-of-support values")  # NumPyro's Bernoulli, between 0 and 1
             return Draw(value, at.log_prob(value))
+
+
+def no_relaxation(site: Site) -> str | None:
+    """Why there are no values between those of a node, or `None`."""
+    name = site.dist.name
+    if name in ("Bernoulli", "OneHotCategorical"):
+        return None
+    if name == "Categorical":
+        return (
+            "its values are indices, which have no values in between. Sample an `elbax.OneHotCategorical`, and "
+            "multiply with the vector where the program indexes (`one_hot @ table` for `table[index]`)"
+        )
+    return f"its distribution {name} is not Bernoulli or OneHotCategorical"
 
 
 def one_hot_draw(key: jax.Array, dist: Lifted, logits: jax.Array) -> jax.Array:
