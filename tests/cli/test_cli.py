@@ -19,6 +19,7 @@ SMALL = [
         "checkpoint_every=50",
         "eval_particles=5",
         "eval_data=50",
+        "bracket_data=0",
     )
 ]
 
@@ -114,19 +115,25 @@ class TestFit:
         out, target = tmp_path / "e", f"{tmp_path}/mine.py:Own"
         result = run("fit", target, "--out", out, "--no-report", *SMALL)
         assert result.exit_code == 0, result.exception
-        assert run("evaluate", out, "--particles", 5, "--num-data", 30).exit_code == 0
+        assert run("evaluate", out, "--particles", 5, "--num-data", 30, "--bracket", 0).exit_code == 0
         assert run("fit", target, "--out", out, "--no-report", "--resume", *SMALL).exit_code == 0
 
 
 class TestEvaluate:
     def test_figures(self, finished):
         out, _ = finished
-        result = run("evaluate", out, "--particles", 20, "--num-data", 30)
+        result = run("evaluate", out, "--particles", 20, "--num-data", 30, "--bracket", 0)
         assert "30 test data" in result.output
         assert "±" in result.output
-        said = json.loads(run("--json", "evaluate", out, "--particles", 20, "--num-data", 30).stdout)
+        assert "log p(x) is in" not in result.output
+
+    def test_bracket(self, finished):
+        said = json.loads(run("--json", "evaluate", finished[0], "--particles", 20, "--bracket", 4).stdout)
         assert said["num_particles"] == 20
         assert said["elbo"]["value"] <= said["iwae"]["value"]
+        assert said["bracket"]["num_data"] == 4
+        assert said["bracket"]["lower"] < said["bracket"]["upper"]
+        assert said["bracket"]["elbo_gap"][0] > 0
 
     def test_split(self, finished):
         result = run("evaluate", finished[0], "--split", "training")

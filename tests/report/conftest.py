@@ -12,7 +12,7 @@ from elbax.runs.run import open_run, train
 
 SMALL = (
     "max_steps=200", "log_every=20", "validate_every=40", "checkpoint_every=100", "hidden=16", "num_latents=4",
-    "eval_particles=8", "eval_data=120", "seed=3",
+    "eval_particles=8", "eval_data=120", "seed=3", "bracket_data=0",
 )  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def trained(folder: Path, *settings: str) -> Path:
 
 @pytest.fixture(scope="session")
 def elbo_folder(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("runs") / "small")
+    return trained(tmp_path_factory.mktemp("runs") / "small", "bracket_data=8")
 
 
 @pytest.fixture(scope="session")

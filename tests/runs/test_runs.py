@@ -17,6 +17,7 @@ SMALL = [
     "checkpoint_every=100",
     "eval_particles=5",
     "eval_data=50",
+    "bracket_data=0",
 ]
 
 

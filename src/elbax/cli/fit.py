@@ -85,6 +85,20 @@ def list_fields(cls: type) -> None:
     say(text, {name: {"default": default, "about": about} for name, default, about in rows})
 
 
+def bracket_lines(found: dict | None) -> list[str]:
+    """The bracket of a result for people."""
+    if found is None:
+        return []
+    if "none" in found:
+        return [f"no bracket on log p(x): {found['none']}"]
+    low, high = found["elbo_gap"]
+    return [
+        f"test log p(x) between {found['lower']:.3f} and {found['upper']:.3f} nats per datum "
+        f"({found['confidence']:.0%} confidence, mean of the first {found['num_data']} data)",
+        f"      the ELBO falls short by {low:.3f} to {high:.3f} there",
+    ]
+
+
 def figures_text(result: dict) -> str:
     """The figures of a result for people."""
     test = result["test"]
@@ -94,6 +108,7 @@ def figures_text(result: dict) -> str:
             e = test[name]
             lines.append(f"test {label:<8} {e['value']:.3f} ± {e['std_error']:.3f} {e['unit']}")
     lines.append(f"      ({test['num_data']} data, {test['num_particles']} particles)")
+    lines += bracket_lines(result.get("bracket"))
     for name, latent in result["latents"].items():
         lines.append(
             f"latent {name}: {latent['active_units']} of {latent['units']} units active, KL {latent['kl']:.2f}"

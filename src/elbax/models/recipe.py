@@ -67,6 +67,7 @@ class Recipe:
     checkpoint_every: int = option(1000, "steps between checkpoints, a multiple of log_every", positive, "at least 1")
     eval_particles: int = option(100, "particles of the importance bound at the end", positive, "at least 1")
     eval_data: int = option(1000, "test data for the figures at the end", positive, "at least 1")
+    bracket_data: int = option(64, "test data for the bracket on log p(x); 0 for none", lambda v: v >= 0, "0 or more")
 
     def __post_init__(self) -> None:
         """Checks every field.

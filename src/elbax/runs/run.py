@@ -16,9 +16,10 @@ import jax.random as jr
 
 from elbax.bounds.base import Bound
 from elbax.data import Dataset, load
+from elbax.diagnose.bracket import Bracket, bracket
 from elbax.diagnose.evaluate import Evaluation, evaluate
 from elbax.diagnose.latents import LatentSummary, latent_summary
-from elbax.errors import ConfigError, NonFiniteError, RunError
+from elbax.errors import ConfigError, NonFiniteError, ProgramError, RunError
 from elbax.fit.fit import fit
 from elbax.fit.result import Fit, Row
 from elbax.fit.stopping import Outcome, Stopping
@@ -202,6 +203,7 @@ def record_result(folder: RunFolder, recipe: Recipe, data: Dataset, fitted: Fit)
         "validation": next(({"bound": r.valid_bound} for r in fitted.history if r.step == fitted.best_step), None),
         "unit": "nats per datum",
         "test": evaluation.as_dict(),
+        "bracket": bracket_or_reason(recipe, data, fitted.bound, recipe.bracket_data, "test"),
         "latents": {s.name: s.as_dict() for s in latents},
         "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "plan": dict(fitted.plan),
@@ -235,6 +237,30 @@ def evaluate_bound(
     return evaluation, latent_summary(bound.model, bound.guide, images, key=latent_key, batch_size=size)
 
 
+def bracket_bound(
+    recipe: Recipe,
+    data: Dataset,
+    bound: Bound,
+    num_data: int,
+    split: str,
+    on_stage: Callable[[str], None] | None = None,
+) -> Bracket:
+    """Log p(x) of a split's first data from both sides."""
+    key = jr.fold_in(jr.key(recipe.seed), 1001)
+    images = recipe.seen(data, split, num_data)
+    return bracket(bound.model, bound.guide, images, key=key, on_stage=on_stage)
+
+
+def bracket_or_reason(recipe: Recipe, data: Dataset, bound: Bound, num_data: int, split: str) -> dict[str, Any] | None:
+    """The bracket for a record, or why there is none."""
+    if num_data == 0:
+        return None
+    try:
+        return bracket_bound(recipe, data, bound, num_data, split).as_dict()
+    except (ConfigError, ProgramError) as error:
+        return {"none": str(error)}
+
+
 def evaluate_run(
     run: Run,
     *,
@@ -244,9 +270,14 @@ def evaluate_run(
     on_batch: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Bounds of a recorded run on one of its splits."""
+    check_split(split)
+    return evaluate_bound(run.recipe, run.data, run.bound, num_particles, num_data, split, on_batch)[0]
+
+
+def check_split(split: str) -> None:
+    """Refuses the name of a split that data sets do not have."""
     if split not in ("train", "valid", "test"):
         raise ConfigError(f"there is no split '{split}'; the splits are train, valid and test.")
-    return evaluate_bound(run.recipe, run.data, run.bound, num_particles, num_data, split, on_batch)[0]
 
 
 def open_run(path: str | Path) -> Run:

@@ -10,9 +10,31 @@ from typing import Any
 from elbax.diagnose.estimate import Estimate
 from elbax.report.facts.reading import Reading, number, required
 
-__all__ = ["Scores", "scores"]
+__all__ = ["BracketFacts", "Scores", "scores"]
 
 FEW_PARTICLES = 10.0
+
+
+@dataclass(frozen=True)
+class BracketFacts:
+    """log p(x) from both sides, mean over the first test data, nats per datum.
+
+    Attributes:
+        lower, upper: its ends.
+        confidence: with which they hold.
+        short: how far the ELBO of the same data falls short of log p(x), from and to.
+        num_data: data.
+        basis: what the claim rests on.
+        met: whether it is as narrow as it was asked to be.
+    """
+
+    lower: float
+    upper: float
+    confidence: float
+    short: tuple[float, float]
+    num_data: int
+    basis: str
+    met: bool
 
 
 @dataclass(frozen=True)
@@ -28,6 +50,8 @@ class Scores:
         num_data: test data evaluated, from the first.
         ess_median, ess_min: effective number of particles, over the data.
         step: the step whose parameters were evaluated, or `None` if not recorded.
+        bracket: of log p(x) on the first of these data, or `None`.
+        no_bracket: why there is none, if it was tried.
         training: last mean training bound with its standard error, or `None`.
         validation: validation bound of the parameters evaluated, or `None`.
     """
@@ -42,6 +66,8 @@ class Scores:
     ess_median: float
     ess_min: float
     step: int | None
+    bracket: BracketFacts | None
+    no_bracket: str | None
     training: Estimate | None
     validation: float | None
 
@@ -77,8 +103,27 @@ def scores(reading: Reading) -> Scores | None:
         ess_median=number(test, "effective_particles.median", path),
         ess_min=number(test, "effective_particles.min", path),
         step=None if result.get("best_step") is None else int(number(result, "best_step", path)),
+        bracket=bracket_facts(result, path),
+        no_bracket=(result.get("bracket") or {}).get("none"),
         training=None if training is None else training_estimate(training, path),
         validation=None if not validation or validation.get("bound") is None else number(validation, "bound", path),
+    )
+
+
+def bracket_facts(result: Mapping[str, Any], path: Path) -> BracketFacts | None:
+    """The bracket of a result, if it has one."""
+    found = result.get("bracket")
+    if not found or "none" in found:
+        return None
+    low, high = required(found, "elbo_gap", path)
+    return BracketFacts(
+        number(found, "lower", path),
+        number(found, "upper", path),
+        number(found, "confidence", path),
+        (float(low), float(high)),
+        int(number(found, "num_data", path)),
+        str(required(found, "basis", path)),
+        bool(required(found, "met", path)),
     )
 
 

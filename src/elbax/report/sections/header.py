@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from elbax.diagnose.estimate import Estimate
 from elbax.report.content import Content
+from elbax.report.facts.scores import BracketFacts
 from elbax.report.markup import Html, join, tag
 from elbax.report.numbers import count, duration, signed, with_error
+from elbax.report.sections.result import range_of
 
 __all__ = ["header", "heading"]
 
@@ -68,10 +70,32 @@ def cards(content: Content) -> Html | None:
                 s.iwae_bits,
                 "The tighter, importance-weighted lower bound on log p(x), from the same draws.",
             ),
-            card("Distance of the two", s.gap, None, "On average, the ELBO falls at least this far short of log p(x)."),
         ]
+        found.append(
+            card("Distance of the two", s.gap, None, "On average, the ELBO falls at least this far short of log p(x).")
+            if s.bracket is None
+            else bracket_card(s.bracket)
+        )
     found += unit_cards(content)
     return tag("ul", *found, class_="cards") if found else None
+
+
+def bracket_card(bracket: BracketFacts) -> Html:
+    """Log p(x) from both sides."""
+    low, high = bracket.short
+    return tag(
+        "li",
+        tag("div", "log p(x)", class_="name"),
+        tag("div", range_of(bracket.lower, bracket.upper), class_="value"),
+        tag("div", f"nats per datum, {bracket.confidence:.0%} confidence", class_="unit"),
+        tag(
+            "div",
+            f"Mean over the first {count(bracket.num_data)} test data, from both sides. The ELBO falls short by ",
+            range_of(low, high),
+            " there.",
+            class_="about",
+        ),
+    )
 
 
 def unit_cards(content: Content) -> list[Html]:

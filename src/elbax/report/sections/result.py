@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from elbax.diagnose.estimate import Estimate
 from elbax.report.content import Content
 from elbax.report.facts.scores import Scores
@@ -44,7 +46,20 @@ def figures_table(content: Content, scores: Scores) -> Html:
         ("Test", iwae_name(scores), in_both_units(scores.iwae, scores.iwae_bits), on_test),
         ("Test", "distance of the two", figure_with_error(scores.gap), f"{on_test}, the same for both"),
     ]
+    if (bracket := scores.bracket) is not None:
+        share = f"{bracket.confidence:.0%} confidence, first {count(bracket.num_data)} test data"
+        rows += [
+            ("Test", "log p(x), from both sides", range_of(bracket.lower, bracket.upper), share),
+            ("Test", "log p(x) less the ELBO", range_of(*bracket.short), f"the same {count(bracket.num_data)} data"),
+        ]
     return table(rows, head=("Data", "Figure", "Nats per datum", "Computed on"), class_="stack")
+
+
+def range_of(low: float, high: float) -> Html:
+    """Two ends, with as many digits as tell them apart."""
+    digits = max(2, 1 - math.floor(math.log10(max(high - low, 1e-4))))
+    ends = [tag("data", signed(end, digits), value=repr(end)) for end in (low, high)]
+    return tag("span", ends[0], " to ", ends[1], class_="num")
 
 
 def in_both_units(figure: Estimate, bits: Estimate | None) -> Html:
@@ -97,6 +112,12 @@ def caveats(content: Content, scores: Scores) -> list[Html | str]:
                 ]
             )
         )
+    if scores.bracket is not None:
+        said.append(f"log p(x) from both sides rests on {scores.bracket.basis}.")
+        if not scores.bracket.met:
+            said.append("Its two sides are further apart than asked for: more temperatures bring them together.")
+    if scores.no_bracket is not None:
+        said.append(f"There is no bracket on log p(x): {scores.no_bracket}")
     if scores.validation is not None:
         said.append(
             "The validation bound chose the parameters and is therefore slightly optimistic. It uses the same draws at "
