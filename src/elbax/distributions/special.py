@@ -27,10 +27,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["log_gamma_ratio", "mean_cosine", "mean_shortfall", "shortfall", "tangent_variance"]
+__all__ = ["cosine_variance", "log_gamma_ratio", "mean_cosine", "mean_shortfall", "shortfall", "tangent_variance"]
 
-HIGH_ORDER = 24  # from here on, NUM_TERMS of the expansion are right to 1e-13
-NUM_TERMS = 8
+HIGH_ORDER = 16  # from here on, NUM_TERMS of the expansion are right to 2e-13
+NUM_TERMS = 10
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -45,15 +45,35 @@ def _shortfall_jvp(m: int, primals: tuple, tangents: tuple) -> tuple[jax.Array, 
     return shortfall(kappa, m), mean_shortfall(kappa, m) * moved
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def mean_shortfall(kappa: jax.Array, m: int) -> jax.Array:
     """`1 - A`, with `A = I_(m/2)(kappa) / I_(m/2-1)(kappa)` the mean cosine of a von Mises-Fisher draw."""
     c, _ = _descend(kappa, m)
     return (m - c) / (m + kappa - c)
 
 
+@mean_shortfall.defjvp
+def _mean_shortfall_jvp(m: int, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    (kappa,), (moved,) = primals, tangents
+    return mean_shortfall(kappa, m), -cosine_variance(kappa, m) * moved
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def mean_cosine(kappa: jax.Array, m: int) -> jax.Array:
-    """`A`, exact to rounding also where it is small. Its derivative is the variance of the cosine."""
-    return jnp.where(kappa < m, kappa * tangent_variance(kappa, m), 1 - mean_shortfall(kappa, m))
+    """`A`, exact to rounding also where it is small."""
+    return kappa * tangent_variance(kappa, m)
+
+
+@mean_cosine.defjvp
+def _mean_cosine_jvp(m: int, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    (kappa,), (moved,) = primals, tangents
+    return mean_cosine(kappa, m), cosine_variance(kappa, m) * moved
+
+
+def cosine_variance(kappa: jax.Array, m: int) -> jax.Array:
+    """`A' = 1 - A^2 - (m-1) A / kappa`, the variance of the cosine; from `A = kappa / (m + kappa - c)`."""
+    c, slope = jax.jvp(lambda k: _descend(k, m)[0], (kappa,), (jnp.ones_like(kappa),))
+    return (m - c + kappa * slope) / (m + kappa - c) ** 2
 
 
 def tangent_variance(kappa: jax.Array, m: int) -> jax.Array:
@@ -62,17 +82,21 @@ def tangent_variance(kappa: jax.Array, m: int) -> jax.Array:
     return 1 / (m + kappa - c)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def _descend(kappa: jax.Array, m: int) -> tuple[jax.Array, jax.Array]:
     """`c` of order `m/2`, and the shortfall of order `m/2 - 1`."""
     low = m / 2 - 1
     steps = max(1, math.ceil(HIGH_ORDER - low))
     c, total = _debye(kappa, low + steps)
-    for n in reversed(range(steps)):
-        twice = 2 * (low + n + 1)
+
+    def down(state: tuple, twice: jax.Array) -> tuple[tuple, None]:
+        c, total = state
         total = total - jnp.log1p((kappa - c) / twice)
-        if n > 0:
-            c = kappa * (twice - c) / (twice + kappa - c)
-    return c, total
+        return (kappa * (twice - c) / (twice + kappa - c), total), None
+
+    orders = low + np.arange(steps - 1, 0, -1)
+    (c, total), _ = jax.lax.scan(down, (c, total), jnp.asarray(2 * (orders + 1), kappa.dtype))
+    return c, total - jnp.log1p((kappa - c) / m)
 
 
 def _debye(kappa: jax.Array, order: float) -> tuple[jax.Array, jax.Array]:

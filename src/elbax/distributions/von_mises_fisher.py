@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions.kl import kl_divergence
 
-from elbax.distributions.special import mean_cosine, mean_shortfall, shortfall, tangent_variance
+from elbax.distributions.special import cosine_variance, mean_cosine, mean_shortfall, shortfall, tangent_variance
 from elbax.distributions.sphere import AroundDirection, HypersphericalUniform, uniform_direction
 
 __all__ = ["VonMisesFisher"]
@@ -59,8 +59,7 @@ class VonMisesFisher(AroundDirection):
 
     def _moments(self) -> tuple[jax.Array, jax.Array, jax.Array]:
         kappa, m = self.concentration, self.event_shape[0]
-        along = jax.jvp(lambda k: mean_cosine(k, m), (kappa,), (jnp.ones_like(kappa),))[1]
-        return mean_shortfall(kappa, m), along, tangent_variance(kappa, m)
+        return mean_shortfall(kappa, m), cosine_variance(kappa, m), tangent_variance(kappa, m)
 
     @property
     def mean(self) -> jax.Array:
@@ -75,6 +74,7 @@ class VonMisesFisher(AroundDirection):
 # ------------------------------------------------------------------------------------------ drawing
 
 
+@functools.partial(jax.jit, static_argnums=2)
 def _reject(key: jax.Array, kappa: jax.Array, m: int) -> tuple[jax.Array, jax.Array]:
     """Logits of cosines, of the shape of `kappa`, and directions orthogonal to the mean; without derivatives."""
     b = (m - 1) / (2 * kappa + jnp.sqrt(4 * kappa**2 + (m - 1) ** 2))
@@ -115,6 +115,7 @@ def _carried_jvp(m: int, primals: tuple, tangents: tuple) -> tuple[jax.Array, ja
     return logit, _speed(kappa, logit, m) * tangents[0]
 
 
+@functools.partial(jax.jit, static_argnums=2)
 def _speed(kappa: jax.Array, logit: jax.Array, m: int) -> jax.Array:
     """Derivative of a draw's logit in the concentration: `2 / (p(t) sin t) int_0^t p(r) (cos r - A) dr`.
 
