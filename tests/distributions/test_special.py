@@ -36,7 +36,7 @@ def everything(kappa, m):
     return jnp.stack([*values, first(kappa, m), jax.grad(mean_cosine)(kappa, m), -second(kappa, m)])
 
 
-@pytest.mark.parametrize(("x64", "limit"), [(True, 2e-13), (False, 2e-5)])
+@pytest.mark.parametrize(("x64", "limit"), [pytest.param(True, 2e-13, marks=pytest.mark.slow), (False, 2e-5)])
 def test_table(x64, limit):
     """Single precision too: no entry is the difference of two large numbers."""
     with jax.enable_x64(x64):
@@ -57,6 +57,7 @@ def test_against_scipy(m):
     np.testing.assert_allclose(mean_cosine(jnp.asarray(kappa), m), high / low, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("m", [3, 400])
 def test_second_derivative(m):

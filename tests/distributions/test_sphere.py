@@ -50,7 +50,7 @@ def lifted(d):
 
 @pytest.mark.usefixtures("x64")
 @BOTH
-@pytest.mark.parametrize("m", [2, 3])
+@pytest.mark.parametrize("m", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_density_moments_and_divergences_by_quadrature(kind, m):
     points, weights = sphere_grid(m)
     for kappa in (0.01, 1.3, 20.0):
@@ -112,7 +112,7 @@ def test_moments_of_draws(kind, m):
     """Mean, and all of the covariance."""
     for kappa in (0.05, 2.0, 60.0, 1e4):
         d = kind(direction(m), kappa)
-        z = d.sample(jax.random.key(1), (100_000,))
+        z = d.sample(jax.random.key(1), (200_000,))
         spread = float(jnp.sqrt(d.variance.sum()))
         assert_mean(z, d.mean, resolution=0.2, scale=spread)
         _, along, across = d._moments()
@@ -125,7 +125,8 @@ def test_moments_of_draws(kind, m):
         assert_mean(product, 0.0, resolution=0.1, scale=float(jnp.sqrt(along * across)))
 
 
-@pytest.mark.parametrize("m", [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("m", [2, 3, 500])
 def test_single_precision(m):
     """From almost uniform to almost certain: unit length, right spread, and finite derivatives."""
     kappa = jnp.asarray([1e-4, 1.0, 300.0, 1e5])
@@ -148,7 +149,7 @@ def test_single_precision(m):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("m", [2, 3, 10, 200])
+@pytest.mark.parametrize("m", [2, 10, 200])
 def test_implicit_derivative_against_the_inverse_of_the_distribution_function(m):
     """By differences of quantiles, each found by root search on a fine quadrature."""
     x, w = np.polynomial.legendre.leggauss(400)
@@ -170,6 +171,7 @@ def test_implicit_derivative_against_the_inverse_of_the_distribution_function(m)
             np.testing.assert_allclose(_speed(jnp.asarray(kappa), jnp.asarray(logit(kappa)), m), exact, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_on_a_circle_it_is_the_von_mises_derivative():
     import numpyro.distributions as dist
@@ -205,15 +207,13 @@ def test_gradient_against_quadrature(kind, m, kappa):
 
     args = (1.3 * direction(m), jnp.asarray(kappa))  # not of length one: only the direction counts
     gradient = jnp.concatenate([jnp.ravel(x) for x in jax.grad(exact, (0, 1))(*args)])
-    variances = []
-    for estimator, num in ((Pathwise(), 100_000), (Pathwise(stick=True), 2000), (Score(), 2000)):
-        run = elbax.value_and_grad(program, estimator, argnums=(0, 1))
-        samples = repeat(lambda k, run=run: jnp.concatenate([jnp.ravel(x) for x in run(k, *args)[1]]), num)
-        variances.append(samples.var(0))
-        if num > 10_000:
-            for found, true in zip(samples.T, gradient, strict=True):  # derivatives in kappa may be small
-                assert_mean(found, true, resolution=0.25, scale=max(abs(float(true)), float(found.std()) / 5))
-    assert np.all(variances[0] < variances[2])
+    run, score = (elbax.value_and_grad(program, e, argnums=(0, 1)) for e in (Pathwise(), Score()))
+    samples = repeat(lambda k: jnp.concatenate([jnp.ravel(x) for x in run(k, *args)[1]]), 100_000)
+    for found, true in zip(samples.T, gradient, strict=True):  # derivatives in kappa may be small
+        assert_mean(found, true, resolution=0.25, scale=max(abs(float(true)), float(found.std()) / 5))
+    if kappa > 20:  # for wide draws, a score that is proportional to kappa varies less
+        others = repeat(lambda k: jnp.concatenate([jnp.ravel(x) for x in score(k, *args)[1]]), 4000)
+        assert np.all(samples.var(0) < others.var(0))
 
 
 @pytest.mark.slow
@@ -229,7 +229,7 @@ def test_gradient_of_a_linear_cost(m, kappa):
         dmu, dkappa = jax.grad(z, (0, 1))(mu, jnp.asarray(kappa))
         return jnp.append(dmu, dkappa)
 
-    samples = repeat(slopes, 40_000)
+    samples = repeat(slopes, 160_000, batch=20_000)
     mean = mean_cosine(jnp.asarray(kappa), m)
     assert_mean(samples[:, :-1], mean * (a - (a @ mu) * mu), resolution=0.1)
     assert_mean(samples[:, -1], jax.grad(mean_cosine)(kappa, m) * (a @ mu), resolution=0.1)
@@ -253,7 +253,7 @@ def test_second_derivatives():
 
 
 @pytest.mark.usefixtures("x64")
-@BOTH
+@pytest.mark.parametrize("kind", [VonMisesFisher, pytest.param(PowerSpherical, marks=pytest.mark.slow)])
 def test_derivative_in_the_mean_direction_is_a_rotation(kind):
     """`dz = (mu.z) dmu - (dmu.z) mu`, also where the mean direction is an axis or its opposite."""
     sample = lambda mu: kind(mu, 2.0).sample(jax.random.key(3), (20,))  # noqa: E731
@@ -354,7 +354,7 @@ def test_elbo_with_a_uniform_prior(kind):
 # ------------------------------------------------------------------------------------------ conventions
 
 
-@pytest.mark.parametrize("kind", [VonMisesFisher, PowerSpherical])
+@pytest.mark.parametrize("kind", [VonMisesFisher, pytest.param(PowerSpherical, marks=pytest.mark.slow)])
 def test_shapes_and_trees(kind):
     d = kind(jnp.ones((4, 1, 5)), jnp.ones(3))
     assert (d.batch_shape, d.event_shape) == ((4, 3), (5,))
@@ -365,8 +365,6 @@ def test_shapes_and_trees(kind):
     assert d.entropy().shape == kl_divergence(d, HypersphericalUniform(5)).shape == (4, 3)
     again = jax.jit(lambda d: d)(d)
     np.testing.assert_array_equal(again.sample(jax.random.key(0), (2,)), z)
-    each = jax.vmap(lambda k: kind(jnp.ones(5), k).sample(jax.random.key(0)))(jnp.arange(1.0, 5.0))
-    assert each.shape == (4, 5)
     assert kind([0, 3], 2).concentration.dtype == jnp.float32
 
 
