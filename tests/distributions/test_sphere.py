@@ -344,7 +344,7 @@ def test_elbo_with_a_uniform_prior(kind):
             value, grads = run(key, bound)
             return value, grads.guide.args[0]
 
-        outcomes.append(repeat(both, 20_000))
+        outcomes.append(repeat(both, 40_000))
     (value, grad), *others = outcomes
     for sampled, sampled_grad in others:
         assert_mean(value - sampled, 0.0, resolution=0.1, scale=1.0)
