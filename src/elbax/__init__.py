@@ -17,7 +17,10 @@ from elbax.diagnose.latents import LatentSummary as LatentSummary
 from elbax.diagnose.latents import latent_summary as latent_summary
 
 # distributions
+from elbax.distributions import HypersphericalUniform as HypersphericalUniform
 from elbax.distributions import OneHotCategorical as OneHotCategorical
+from elbax.distributions import PowerSpherical as PowerSpherical
+from elbax.distributions import VonMisesFisher as VonMisesFisher
 from elbax.errors import ConfigError as ConfigError
 from elbax.errors import DataError as DataError
 from elbax.errors import ElbaxError as ElbaxError

@@ -33,7 +33,7 @@ def test_a_recorded_run(elbo_folder):
     changed = {f.name for f in found.fields if f.changed}
     assert changed == {
         "seed", "max_steps", "log_every", "validate_every", "checkpoint_every", "hidden", "num_latents",
-        "eval_particles", "eval_data",
+        "eval_particles", "eval_data", "bracket_data",
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Distributions that NumPyro does not have."""
+"""Categorical draws as one-hot vectors, which programs can multiply with."""
 
 from __future__ import annotations
 
