@@ -230,7 +230,7 @@ def draw(runs, spread):
         values = [np.mean(s[name]) for s in spread]
         right.scatter([i] * len(values), values, color=f"C{i}")
     left.set(xlabel="step", ylabel="training ELBO less that of RLOO, nats", title="five-block means, range over seeds")
-    left.legend(frameon=False)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(runs), frameon=False)
     right.set(yscale="log", title="variance of the encoder's gradient", xticks=range(len(runs)))
     right.set_xticklabels(list(runs))
     figure.savefig(RESULTS / "mnist_binary.svg")

@@ -25,8 +25,16 @@ def test_what_to_remember(elbo_content):
 
 def test_neither_bound_stands_without_the_other_and_its_error(elbo_content):
     text = text_of(elbo_content)
-    assert text.index("ELBO") < text.index("IWAE bound") < text.index("Distance of the two")
-    assert text.count(" ± ") == 5  # both bounds in both units, and their distance
+    assert text.index("ELBO") < text.index("IWAE bound") < text.index("log p(x)", text.index("draws."))
+    assert text.count(" ± ") == 4  # both bounds in both units
+    assert "from both sides. The ELBO falls short by" in text
+
+
+def test_without_a_bracket_the_distance_of_the_bounds_stands_there(elbo_content):
+    scores = dataclasses.replace(elbo_content.scores, bracket=None)
+    text = text_of(dataclasses.replace(elbo_content, scores=scores))
+    assert text.index("IWAE bound") < text.index("Distance of the two")
+    assert text.count(" ± ") == 5
 
 
 def test_parameters_of_an_earlier_step(elbo_content):
@@ -36,7 +44,14 @@ def test_parameters_of_an_earlier_step(elbo_content):
 
 def test_numbers_for_machines_are_whole(elbo_content):
     values = [float(v) for v in read_page(header(elbo_content)).attributes("value")]
-    assert values == [s.value for s in (elbo_content.scores.elbo, elbo_content.scores.iwae, elbo_content.scores.gap)]
+    scores = elbo_content.scores
+    assert values == [
+        scores.elbo.value,
+        scores.iwae.value,
+        scores.bracket.lower,
+        scores.bracket.upper,
+        *scores.bracket.short,
+    ]
 
 
 def test_a_run_without_figures(elbo_content):

@@ -163,7 +163,7 @@ def test_configuration(elbo_content):
         assert words in text
     fields: Any = setup_section(elbo_content).parts[2]
     page = read_page(fields)
-    assert sum(a.get("class") == "changed" for a in page.named("code")) == 9
+    assert sum(a.get("class") == "changed" for a in page.named("code")) == 10
 
 
 def test_repeating_without_a_recorded_command(elbo_content):
