@@ -27,7 +27,7 @@ from elbax.graph import compat
 from elbax.graph.compat import Source
 from elbax.graph.distributions import Structure, distribution_name, take_apart, value_and_log_prob_avals
 
-__all__ = ["baseline", "cost", "observe", "sample", "sample_with_log_prob", "scope"]
+__all__ = ["Derivative", "baseline", "cost", "observe", "sample", "sample_with_log_prob", "scope"]
 
 
 class Derivative(enum.Enum):
