@@ -12,6 +12,8 @@ from elbax.bounds.importance import PIWAE as PIWAE
 from elbax.bounds.particles import Total as Total
 from elbax.bounds.renyi import CUBO as CUBO
 from elbax.bounds.renyi import Renyi as Renyi
+from elbax.bounds.thermodynamic import TVO as TVO
+from elbax.bounds.wake import RWS as RWS
 
 # diagnose
 from elbax.diagnose.estimate import Estimate as Estimate

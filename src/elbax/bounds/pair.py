@@ -189,8 +189,11 @@ class Pair:
             for (name, part), fact in facts.costs.items():
                 is_data = isinstance(fact.equation, ir.Observe)
                 (observed if is_data else costs)[name] = records.costs[cost_key(name, part)]
-        values = tuple({name: record[0] for name, record in r.samples.items()} for r in (drawn, given))
-        return Run(latents, auxiliary, observed, costs, guide, model), values
+        return Run(latents, auxiliary, observed, costs, guide, model), (_values(drawn), _values(given))
+
+
+def _values(records: Records) -> dict[str, jax.Array]:
+    return {name: record[0] for name, record in records.samples.items()}
 
 
 def _given(eq: ir.Sample, dist: Lifted, value: Any) -> tuple[Any, Any, Any]:
