@@ -32,7 +32,7 @@ class TVO(ParticleBound):
     particles, which are biased for few of them; the sum still is a lower bound in expectation, because it is at most
     IWAE of the same particles. `ByDensity()` differentiates each term as
 
-        grad E_pi f = E_pi grad f + Cov_pi(f, grad log pi~_b),    f = log_w,    log pi~_b = (1 - b) log q + b log p(x, z)
+        grad E_pi f = E_pi grad f + Cov_pi(f, grad log pi~_b),   f = log_w,   log pi~_b = (1 - b) log q + b log p(x, z)
 
     at fixed draws; both parts are needed, and nothing has to be reparameterised. It is consistent as `K` grows, and
     exact for the term at `b = 0`. `Total()` and `DReG()` differentiate the estimate with `K` particles, without bias.

@@ -21,7 +21,7 @@ class RWS(ParticleBound):
 
     `sum_k wt_k d log p(x, z_k) / dtheta` and `sum_k wt_k d log q(z_k | x) / dphi`, with `wt` the normalised weights:
     the guide descends KL(p(z|x) || q(z|x)), not KL(q || p), and covers the posterior instead of seeking one mode of it.
-    The second expectation is estimated with the particles' weights: its gradient is biased, the less the more particles.
+    The second expectation is estimated with the particles' weights: its gradient is biased, less so with more of them.
     The cost is minus IWAE, a lower bound on log p(x) in nats per datum; the gradient of the guide is not that of the
     cost. Use it for discrete latents, with ten particles or more.
 
