@@ -79,7 +79,7 @@ def test_renyi_is_a_family():
 class TestManyParticles:
     """With an even grid of the quantiles of q for particles, the bounds are integrals over q."""
 
-    def log_w(self, num=400_000):
+    def log_w(self, num=100_000):
         quantiles = (jnp.arange(num) + 0.5) / num
         q = og.guide_distribution(og.PHI)
         return og.log_weight(og.THETA, og.PHI, q.icdf(quantiles))
