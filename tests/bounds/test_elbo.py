@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 import elbax
-from elbax.errors import ConfigError, SiteMismatchError
+from elbax.errors import ConfigError, EstimatorError, SiteMismatchError
 from elbax.estimators.plan import make_plan
 from tests.oracles import linear_gaussian as lg
 from tests.oracles.statistics import assert_mean
@@ -293,3 +293,16 @@ def test_scale_multiplies_log_densities():
     exact = 2 * dist.kl_divergence(dist.Normal(0.3, 0.8), dist.Normal(0.0, 1.0))
     np.testing.assert_allclose(kl.costs["KL(z)\n0"], exact, rtol=1e-6)
     assert set(records.costs) == {"-log p(x)\n0", "-log p(z)\n0", "log q(z)\n0"}
+
+
+def test_sticking_the_landing_is_refused_where_the_support_moves():
+    """The term that it leaves out, `E d log q / dphi = -1 / phi`, is not zero there."""
+
+    def loss(phi):
+        guide = eqx.Partial(lambda phi: elbax.sample("z", dist.Uniform(0.0, phi)), phi)
+        return elbax.ELBO(lambda: elbax.sample("z", dist.Normal(1.0, 1.0)), guide, analytic_kl=False)()
+
+    with pytest.raises(
+        EstimatorError, match=r"site 'z' .* Pathwise\(stick=True\), but the support of its Uniform moves"
+    ):
+        elbax.value_and_grad(loss, elbax.Pathwise(stick=True))(jr.key(0), jnp.array(2.0))

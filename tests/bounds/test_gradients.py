@@ -406,8 +406,9 @@ class TestVIMCO:
 
 
 class TestRefusals:
-    def trace(self, bound, estimators=None, x=0.7):
-        return elbax.value_and_grad(lambda b, x: b(x), estimators)(jr.key(0), bound, jnp.array(x))
+    def trace(self, bound, estimators=None, x=None):
+        x = jnp.array(0.7) if x is None else x
+        return elbax.value_and_grad(lambda b, x: b(x), estimators)(jr.key(0), bound, x)
 
     def test_discrete_site_under_dreg(self):
         bound = elbax.IWAE(

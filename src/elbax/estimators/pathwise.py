@@ -43,6 +43,11 @@ class Pathwise(Estimator):
     needs_credit: ClassVar[bool] = False
 
     @property
+    def by_density(self) -> bool:  # type: ignore[override]
+        """With `stick`: what it leaves out has expectation zero only if the density shows all that moves the draw."""
+        return self.stick
+
+    @property
     def num_replicas(self) -> int:
         """Those that the coupling asks for."""
         return 1 if self.draws is None else self.draws.num

@@ -206,7 +206,7 @@ class Plan:
             estimator = self.chosen[eq.name].estimator
             draw = lane.draw(eq.name, dist) if lane is not None and lane.holds(eq.name) else self._draw(eq, dist, feed)
             value = draw.value
-            if estimator.by_density or eq.options.derivative is not Derivative.BY_ESTIMATOR:
+            if _rests_on_density(eq, dist, estimator):
                 value = _fenced(eq, value, unseen_by_density(dist), describe(estimator))
             return value, draw.log_prob, draw.aux
 
@@ -304,6 +304,14 @@ class Plan:
 
 def _mean(x: jax.Array) -> jax.Array:
     return jnp.mean(x, axis=0) if jnp.issubdtype(x.dtype, jnp.inexact) else x[0]
+
+
+def _rests_on_density(eq: ir.Sample, dist: Lifted, estimator: Estimator) -> bool:
+    """Whether the gradient is only right if the log-density of a draw shows all that moves it."""
+    if eq.options.derivative is not Derivative.BY_ESTIMATOR:
+        return True
+    point = estimator.pathwise and dist.name == "Delta"  # its log-density is a constant, of which nothing is left out
+    return estimator.by_density and not point
 
 
 def _fenced(eq: ir.Sample, value: jax.Array, unseen: list[jax.Array], estimator: str) -> jax.Array:
