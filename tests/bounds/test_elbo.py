@@ -1,3 +1,5 @@
+from unittest import mock
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -306,3 +308,26 @@ def test_sticking_the_landing_is_refused_where_the_support_moves():
         EstimatorError, match=r"site 'z' .* Pathwise\(stick=True\), but the support of its Uniform moves"
     ):
         elbax.value_and_grad(loss, elbax.Pathwise(stick=True))(jr.key(0), jnp.array(2.0))
+
+
+@pytest.mark.usefixtures("x64")
+def test_sticking_the_landing_keeps_the_jacobian_of_an_auxiliary_draw():
+    """What autoguides do: a Delta at a function of an auxiliary draw; by quadrature over the noise of that one."""
+
+    def guide(phi):
+        u = elbax.sample("u", dist.Normal(phi[0], jnp.exp(phi[1])), auxiliary=True)
+        elbax.sample("z", dist.Delta(jnp.exp(u), log_density=-u))
+
+    def loss(phi):
+        model = lambda: elbax.sample("z", dist.Gamma(2.0, 1.0))  # noqa: E731
+        return elbax.ELBO(model, eqx.Partial(guide, phi), analytic_kl=False)()
+
+    def mean_gradient(estimators):
+        def one(noise):
+            with mock.patch.object(jax.random, "normal", return_value=noise):
+                return elbax.value_and_grad(loss, estimators)(jr.key(0), jnp.array([0.3, -0.4]))[1]
+
+        nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+        return weights / weights.sum() @ jax.vmap(one)(jnp.asarray(nodes))
+
+    np.testing.assert_allclose(mean_gradient(elbax.Pathwise(stick=True)), mean_gradient(None), rtol=1e-9)

@@ -83,4 +83,5 @@ class Pathwise(Estimator):
             return Draw(*dist.draw_with_log_prob(key, differentiable=True))
         if log_prob is LogProb.UNUSED:
             return Draw(value, None)
-        return Draw(value, (dist.stopped() if self.stick else dist).log_prob(value))
+        # The density of a Delta is the Jacobian of what made it from another draw: no score, so nothing to leave out.
+        return Draw(value, (dist.stopped() if self.stick and dist.name != "Delta" else dist).log_prob(value))
