@@ -1,15 +1,19 @@
 """The bracket holds log p(x) where that is known, is as narrow as asked for, and says what it rests on."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from scipy import stats
+import scipy.stats
 
 import elbax
 from elbax.errors import ConfigError, ProgramError
+
+stats: Any = scipy.stats  # whose types its stubs do not tell
 
 DIM = 10
 
@@ -128,15 +132,15 @@ def test_sequence_as_one_datum():
 
 
 def clusters(x):
-    k = elbax.sample("k", dist.Categorical(logits=jnp.array([0.3, -0.5, 0.1])).expand([len(x)]))
-    b = elbax.sample("b", dist.Bernoulli(0.3).expand([len(x), 2]).to_event(1))
+    k = elbax.sample("k", dist.CategoricalLogits(jnp.array([0.3, -0.5, 0.1])).expand([len(x)]))
+    b = elbax.sample("b", dist.BernoulliProbs(0.3).expand([len(x), 2]).to_event(1))
     loc = jnp.array([-1.0, 0.5, 2.0])[k] + b @ jnp.array([0.4, -0.8])
     elbax.observe("x", dist.Normal(loc, 0.5), x)
 
 
 def guess(x):
     elbax.sample("k", dist.Categorical(logits=jnp.zeros((len(x), 3))))
-    elbax.sample("b", dist.Bernoulli(0.5).expand([len(x), 2]).to_event(1))
+    elbax.sample("b", dist.BernoulliProbs(0.5).expand([len(x), 2]).to_event(1))
 
 
 def test_few_outcomes_are_summed():
@@ -178,12 +182,12 @@ class TestRefusals:
 
     def test_discrete_beside_continuous(self):
         def model(x):
-            k = elbax.sample("k", dist.Bernoulli(0.5).expand([len(x)]))
+            k = elbax.sample("k", dist.BernoulliProbs(0.5).expand([len(x)]))
             z = elbax.sample("z", dist.Normal(1.0 * k, 1.0))
             elbax.observe("x", dist.Normal(z, 1.0), x)
 
         def guide(x):
-            elbax.sample("k", dist.Bernoulli(0.5).expand([len(x)]))
+            elbax.sample("k", dist.BernoulliProbs(0.5).expand([len(x)]))
             elbax.sample("z", dist.Normal(x, 1.0))
 
         with pytest.raises(ConfigError, match="discrete latents, 'k'.*with others that have"):
