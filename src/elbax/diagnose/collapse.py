@@ -1,0 +1,224 @@
+"""`collapse`: which latents have something to say of the data, which have not, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from elbax.diagnose.estimate import mean_of
+from elbax.diagnose.information import Information, Weights, estimate, std_error
+from elbax.diagnose.layers import ACTIVE_KL, Collapse, LatentLayer
+from elbax.diagnose.posteriors import Drawn, Points, Posteriors
+from elbax.errors import ConfigError, DataError, ProgramError
+from elbax.estimators.surrogate import check_key
+from elbax.fit.checks import check_finite, check_observed
+from elbax.fit.feed import check_rows
+
+__all__ = ["collapse"]
+
+
+def collapse(
+    model: Callable,
+    guide: Callable,
+    data: Any,
+    *,
+    key: jax.Array,
+    num_draws: int = 2,
+    num_others: int = 500,
+    batch_size: int = 100,
+) -> Collapse:
+    """KL, mutual information and activity of every unit of every latent, with a verdict per site.
+
+    The information of a site is that between its draws and what the guide computes them from, given the sites on which
+    it depends *in the model*: I(x; z) for a single layer, I(x; z_1 | z_2) for the lower layer of a top-down guide. Where
+    the guide computes a site also from other latents (a bottom-up guide: z_2 from z_1), these count as part of the
+    datum, with one draw of each. So a site whose posterior is the model's distribution of it has no information.
+
+    Main arguments:
+        model: program with observed sites.
+        guide: program with the model's latent sites.
+        data: an array or tuple of arrays with one row per datum.
+        key: random key.
+
+    Other arguments:
+        num_draws: of the latents of each datum, at least 2.
+        num_others: `M`. Up to `2 M` data, q(z) is the mean over all of them, and its information has no bias; of more
+            data, M are drawn, and q(z) at their latents is estimated from M others (see `elbax.diagnose.information`).
+            The cost is that of at most `4 M^2 num_draws` densities.
+        batch_size: data evaluated together.
+
+    Returns:
+        The findings; `print` them. Sites without one row per datum are named as left out.
+
+    Raises:
+        ProgramError: if there are no latents with one row per datum, or data influence each other's posteriors.
+        DataError: for empty, uneven or non-finite data, or a single datum.
+
+    References:
+        Burda, Grosse & Salakhutdinov, Importance Weighted Autoencoders, ICLR 2016 (active units by variance). Sonderby
+        et al., Ladder Variational Autoencoders, NeurIPS 2016 (active units by KL). He et al., Lagging Inference
+        Networks and Posterior Collapse, ICLR 2019 (I_q). Hoffman & Johnson, ELBO surgery, 2016.
+    """
+    check_key(key)
+    if num_draws < 2 or num_others < 1:
+        raise ConfigError(f"num_draws must be at least 2 and num_others at least 1; got {num_draws} and {num_others}.")
+    check_finite(data, "data")
+    num_data = check_rows(data)
+    if num_data < 2:
+        raise DataError("mutual information needs at least 2 data to tell apart; there is one row.")
+    check_observed(model, data, "data")
+    posteriors = Posteriors(model, guide, data, batch_size)
+    _check_latents(posteriors, model)
+    row_key, draw_key = jax.random.split(key)
+    looked_at, others = _choose(row_key, num_data, num_others)
+    drawn, kept = _draw(posteriors, draw_key, num_draws, np.union1d(looked_at, others))
+    weights = Weights(num_data, len(others) - (num_data == len(others)))
+    look = _Look(posteriors, weights, looked_at, others, kept)
+    layers = tuple(_layer(posteriors, look, drawn[name], name) for name in posteriors.order if name in drawn)
+    whole = look.information(posteriors.latents, posteriors.latents[-1], jointly=True)
+    total_kl = sum(d.kl.mean(1).reshape(num_data, -1).sum(1) for d in drawn.values())
+    here = sum(_kl(kept[name])[look.place(looked_at)] for name in drawn)
+    return Collapse(
+        layers,
+        mean_of(total_kl),
+        estimate(whole.each, whole=weights.whole),
+        estimate(here - whole.each, whole=weights.whole),
+        (whole.low, whole.high),
+        weights,
+        num_draws,
+        posteriors.left_out,
+    )
+
+
+def _check_latents(posteriors: Posteriors, model: Callable) -> None:
+    if not posteriors.order:
+        raise ProgramError("the model has no latent sites: there is nothing that could collapse.")
+    if not posteriors.latents:
+        said = "; ".join(posteriors.left_out.values())
+        raise ProgramError(
+            f"no latent has one row per datum: {said}. Collapse means that latents of single data ignore them; a latent "
+            "that all data share has one posterior by design."
+        )
+
+
+def _choose(key: jax.Array, num_data: int, num_others: int) -> tuple[np.ndarray, np.ndarray]:
+    """The data whose draws are looked at, and those whose posteriors are mixed."""
+    if num_data <= 2 * num_others:
+        return np.arange(num_data), np.arange(num_data)
+    order = np.asarray(jax.random.permutation(key, num_data))
+    return np.sort(order[:num_others]), np.sort(order[num_others : 2 * num_others])
+
+
+def _draw(
+    posteriors: Posteriors, key: jax.Array, num_draws: int, wanted: np.ndarray
+) -> tuple[dict[str, Drawn], dict[str, Drawn]]:
+    """KL terms and means of all data; draws and densities of those that are wanted."""
+    parts: dict[str, list[Drawn]] = {}
+    kept: dict[str, list[Drawn]] = {}
+    nothing = np.zeros(0)
+    for rows, said in posteriors.draw(key, num_draws):
+        some = np.isin(rows, wanted)
+        for name, d in said.items():
+            kept.setdefault(name, []).append(Drawn(d.z[some], d.log_q[some], d.kl[some], nothing))
+            if name in posteriors.latents:
+                parts.setdefault(name, []).append(Drawn(nothing, nothing, d.kl, d.mean))
+
+    def joined(pieces: list[Drawn]) -> Drawn:
+        columns = zip(*((p.z, p.log_q, p.kl, p.mean) for p in pieces), strict=True)
+        return Drawn(*(np.concatenate(column) for column in columns))
+
+    return {n: joined(p) for n, p in parts.items()}, {n: joined(p) for n, p in kept.items()}
+
+
+class _Look:
+    """Draws of some data, beside the posteriors of others."""
+
+    def __init__(
+        self, posteriors: Posteriors, weights: Weights, looked_at: np.ndarray, others: np.ndarray, kept: dict[str, Drawn]
+    ) -> None:
+        self.posteriors, self.weights, self.kept = posteriors, weights, kept
+        self.looked_at = looked_at
+        self.wanted = np.union1d(looked_at, others)
+        self.num_draws = next(iter(kept.values())).z.shape[1]
+        self.others = Points(others, {name: d.z[self.place(others), 0] for name, d in kept.items()})
+        self.sums: dict[tuple[str, ...], Any] = {}
+
+    def place(self, rows: np.ndarray) -> np.ndarray:
+        """Where rows of the data stand among those that were kept."""
+        return np.searchsorted(self.wanted, rows)
+
+    def information(self, sites: tuple[str, ...], name: str, *, jointly: bool = False) -> Information:
+        """Of a site given the sites before it in `sites`; or of all `sites` up to it, jointly."""
+        if sites not in self.sums:
+            place = self.place(self.looked_at)
+            z = {n: self.kept[n].z[place].reshape(-1, *self.kept[n].z.shape[2:]) for n in sites}
+            self.sums[sites] = self.posteriors.log_sums(
+                sites, Points(np.repeat(self.looked_at, self.num_draws), z), self.others
+            )
+        before, found = None, None
+        for site in sites[: sites.index(name) + 1]:
+            before = found
+            whole, units = (x.reshape(-1, self.num_draws, *x.shape[1:]) for x in self.sums[sites][site])
+            found = (self._own(sites, site), whole)
+        assert found is not None
+        log_q = np.asarray(self.kept[name].log_q[self.place(self.looked_at)], np.float64)
+        start = np.zeros(log_q.shape[:2]) if before is None else before[0]
+        each = start.reshape(*start.shape, *[1] * (log_q.ndim - 2)) + log_q
+        return Information.of(self.weights, None if jointly else before, found, (each, units))
+
+    def _own(self, sites: tuple[str, ...], last: str) -> np.ndarray:
+        """`log q` of the own datum, of the sites up to one. Shape `[data, draws]`."""
+        those = sites[: sites.index(last) + 1]
+        parts = [_sum(self.kept[n].log_q[self.place(self.looked_at)]) for n in those]
+        return np.sum(parts, axis=0)
+
+
+def _layer(posteriors: Posteriors, look: _Look, drawn: Drawn, name: str) -> LatentLayer:
+    ancestors = posteriors.order[name]
+    sites = posteriors.latents
+    sites = sites[: sites.index(name) + 1]
+    given = tuple(n for n in sites[:-1] if n in ancestors)
+    # All layers of a top-down guide share one pass through the pairs of data.
+    found = look.information(posteriors.latents if given == sites[:-1] else (*given, name), name)
+    whole = look.weights.whole
+    kl = np.asarray(drawn.kl.mean(1), np.float64)
+    here = _kl(look.kept[name])[look.place(look.looked_at)]
+    units = found.units
+    alone = not posteriors.is_chain(name) and units.shape[2:] == kl.shape[1:]
+    return LatentLayer(
+        name,
+        given,
+        tuple(n for n, those in posteriors.order.items() if name in those),
+        mean_of(kl.reshape(len(kl), -1).sum(1)),
+        posteriors.exact[name],
+        estimate(found.each, whole=whole),
+        found.low,
+        found.high,
+        estimate(here - found.each, whole=whole),
+        kl.mean(0),
+        units.mean((0, 1)) if alone else None,
+        np.asarray(std_error(units, whole=whole)) if alone else None,
+        None if posteriors.is_discrete(name) else _variance(drawn.mean),
+        float(np.mean(kl > ACTIVE_KL)) if posteriors.exact[name] else None,
+        look.weights.num_data,
+    )
+
+
+def _variance(mean: np.ndarray) -> np.ndarray | None:
+    """Variance over data of the posterior mean, the spread that draws of earlier sites cause taken off."""
+    if np.isnan(mean).any():
+        return None
+    mean = np.asarray(mean, np.float64)
+    return np.maximum(mean.mean(1).var(0) - mean.var(1, ddof=1).mean(0) / mean.shape[1], 0.0)
+
+
+def _kl(drawn: Drawn) -> np.ndarray:
+    """KL of all units, of each draw. Shape `[data, draws]`."""
+    return _sum(drawn.kl)
+
+
+def _sum(x: np.ndarray) -> np.ndarray:
+    return np.asarray(x, np.float64).reshape(*x.shape[:2], -1).sum(2)
