@@ -14,6 +14,11 @@ from elbax.diagnose.evaluate import Evaluation as Evaluation
 from elbax.diagnose.evaluate import evaluate as evaluate
 from elbax.diagnose.gap import Gap as Gap
 from elbax.diagnose.gap import gap as gap
+from elbax.diagnose.gradients import GradientHealth as GradientHealth
+from elbax.diagnose.gradients import ParameterHealth as ParameterHealth
+from elbax.diagnose.gradients import gradient_health as gradient_health
+from elbax.diagnose.khat import Khat as Khat
+from elbax.diagnose.khat import khat as khat
 from elbax.diagnose.latents import LatentSummary as LatentSummary
 from elbax.diagnose.latents import latent_summary as latent_summary
 from elbax.diagnose.layers import Collapse as Collapse
