@@ -71,7 +71,7 @@ def collapse(
         raise DataError("mutual information needs at least 2 data to tell apart; there is one row.")
     check_observed(model, data, "data")
     posteriors = Posteriors(model, guide, data, batch_size)
-    _check_latents(posteriors, model)
+    _check_latents(posteriors)
     row_key, draw_key = jax.random.split(key)
     looked_at, others = _choose(row_key, num_data, num_others)
     drawn, kept = _draw(posteriors, draw_key, num_draws, np.union1d(looked_at, others))
@@ -93,9 +93,7 @@ def collapse(
     )
 
 
-def _check_latents(posteriors: Posteriors, model: Callable) -> None:
-    if not posteriors.order:
-        raise ProgramError("the model has no latent sites: there is nothing that could collapse.")
+def _check_latents(posteriors: Posteriors) -> None:
     if not posteriors.latents:
         said = "; ".join(posteriors.left_out.values())
         raise ProgramError(

@@ -286,7 +286,7 @@ class Collapse:
 
 
 def _short(e: Estimate) -> str:
-    return f"{e.value:.2f} ± {e.std_error:.2f}"
+    return f"{round(e.value, 2) + 0.0:.2f} ± {e.std_error:.2f}"  # no -0.00
 
 
 _PRIOR = (

@@ -269,6 +269,8 @@ class _Traced:
         def program(arrays: Any, *batch: Any) -> dict[str, jax.Array]:
             model, guide = eqx.combine(arrays, static)
             run = run_pair(model, guide, batch, {}, linear=False)
+            if not run.latents:
+                raise ProgramError("the model has no latent sites, so there are no posteriors to look at.")
             nodes = {name: run.model.samples[name] for name in run.latents}
             self.order = {
                 name: tuple(a for a, fact in nodes.items() if nodes[name].parameters.nodes >> fact.index & 1 and a != name)
