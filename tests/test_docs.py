@@ -24,6 +24,7 @@ x_train, x_valid = np.zeros(200, np.float32), np.zeros(50, np.float32)
 """
 PREAMBLES = {
     "bounds.md": PREAMBLE,
+    "diagnose.md": PREAMBLE,
     "fit.md": PREAMBLE,
     "numpyro.md": PREAMBLE + "x, y = jnp.ones((10, 3)), jnp.ones(10)\n",
     "estimators.md": PREAMBLE

@@ -128,6 +128,12 @@ class TestEvaluate:
         assert said["num_particles"] == 20
         assert said["elbo"]["value"] <= said["iwae"]["value"]
 
+    def test_what_the_latents_tell(self, finished):
+        out, _ = finished
+        assert "I_q" in run("evaluate", out, "--particles", 5, "--num-data", 30).output
+        said = json.loads(run("--json", "evaluate", out, "--particles", 5, "--num-data", 30).stdout)
+        assert said["latents"]["layers"]["z"]["verdict"] in ("alive", "partly collapsed", "collapsed")
+
     def test_split(self, finished):
         result = run("evaluate", finished[0], "--split", "training")
         assert isinstance(result.exception, ElbaxError)

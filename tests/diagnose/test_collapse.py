@@ -143,11 +143,14 @@ def test_a_guide_that_does_not_look_at_its_data():
     assert abs(z.information.value) < 1e-6
     assert z.verdict is Verdict.COLLAPSED
     assert not z.shared
-    assert "site 'z' ignores the data: KL 0.00 nats, mutual information 0.00 ± 0.00 of at most log 50 = 3.9" in z.finding
+    assert (
+        "site 'z' ignores the data: KL 0.00 nats, mutual information 0.00 ± 0.00 of at most log 50 = 3.9" in z.finding
+    )
     assert "free bits" in found.advice("z")
     assert "He et al., 2019" in str(found)
 
 
+@pytest.mark.slow
 def test_almost_nothing():
     """0.00125 nats per unit: seen, and too little."""
     found = elbax.collapse(model, Channel(jnp.full(2, 0.05)), normal_data(200, 2), key=jr.key(0), num_draws=20)
@@ -269,9 +272,8 @@ class TestHierarchy:
         for layer, value in zip((upper, lower), exact, strict=True):
             assert abs(layer.information.value - value) < 5 * layer.information.std_error + 0.02
             assert layer.information.std_error < 0.03
-        # The layers' shares add up, and the variance of the lower mean is that of E[lower | x].
-        total = upper.information.value + lower.information.value
-        assert found.information.value == pytest.approx(total, abs=1e-5)
+        # The layers' shares add up to that of both, and the variance of the lower mean is that of E[lower | x].
+        assert abs(found.information.value - sum(exact)) < 5 * found.information.std_error + 0.02
         assert lower.mean_variance == pytest.approx((1.0 + 0.3 * 0.6) ** 2, rel=0.1)
         assert found.kl.value == pytest.approx(upper.kl.value + lower.kl.value, rel=1e-4)
 
@@ -315,7 +317,9 @@ def test_steps_of_a_loop_have_no_information_alone():
         jax.lax.scan(step, jnp.zeros(len(x)), x.T)
 
     def guide(x):
-        jax.lax.scan(lambda z, x_t: (elbax.sample("z", dist.Normal(0.5 * x_t + 0.1 * z, 0.8)), None), jnp.zeros(len(x)), x.T)
+        jax.lax.scan(
+            lambda z, x_t: (elbax.sample("z", dist.Normal(0.5 * x_t + 0.1 * z, 0.8)), None), jnp.zeros(len(x)), x.T
+        )
 
     found = elbax.collapse(chain, guide, normal_data(60, 4), key=jr.key(0))
     z = found["z"]

@@ -32,10 +32,11 @@ def collapse(
 ) -> Collapse:
     """KL, mutual information and activity of every unit of every latent, with a verdict per site.
 
-    The information of a site is that between its draws and what the guide computes them from, given the sites on which
-    it depends *in the model*: I(x; z) for a single layer, I(x; z_1 | z_2) for the lower layer of a top-down guide. Where
-    the guide computes a site also from other latents (a bottom-up guide: z_2 from z_1), these count as part of the
-    datum, with one draw of each. So a site whose posterior is the model's distribution of it has no information.
+    The information of a site is that between its draws and what the guide computes them from, given the sites that it
+    depends on *in the model*, as they were drawn: I(x; z) of a single layer, I(x; z_1 | z_2) of the lower layer of a
+    top-down guide. Where the guide computes a site also from other latents (a bottom-up guide: z_2 from z_1), these
+    count as part of the datum, with one draw of each. So a site whose posterior is the model's own distribution of it
+    has no information, whatever it passes on.
 
     Main arguments:
         model: program with observed sites.
@@ -79,8 +80,8 @@ def collapse(
     look = _Look(posteriors, weights, looked_at, others, kept)
     layers = tuple(_layer(posteriors, look, drawn[name], name) for name in posteriors.order if name in drawn)
     whole = look.information(posteriors.latents, posteriors.latents[-1], jointly=True)
-    total_kl = sum(d.kl.mean(1).reshape(num_data, -1).sum(1) for d in drawn.values())
-    here = sum(_kl(kept[name])[look.place(looked_at)] for name in drawn)
+    total_kl = np.sum([_sum(d.kl).mean(1) for d in drawn.values()], axis=0)
+    here = np.sum([_sum(look.of(name).kl) for name in drawn], axis=0)
     return Collapse(
         layers,
         mean_of(total_kl),
@@ -97,8 +98,8 @@ def _check_latents(posteriors: Posteriors) -> None:
     if not posteriors.latents:
         said = "; ".join(posteriors.left_out.values())
         raise ProgramError(
-            f"no latent has one row per datum: {said}. Collapse means that latents of single data ignore them; a latent "
-            "that all data share has one posterior by design."
+            f"no latent has one row per datum: {said}. Collapse means that latents of single data ignore them; a "
+            "latent that all data share has one posterior by design."
         )
 
 
@@ -120,12 +121,12 @@ def _draw(
     for rows, said in posteriors.draw(key, num_draws):
         some = np.isin(rows, wanted)
         for name, d in said.items():
-            kept.setdefault(name, []).append(Drawn(d.z[some], d.log_q[some], d.kl[some], nothing))
+            kept.setdefault(name, []).append(Drawn(d.z[some], d.log_q[some], d.kl[some], d.log_ratio[some], nothing))
             if name in posteriors.latents:
-                parts.setdefault(name, []).append(Drawn(nothing, nothing, d.kl, d.mean))
+                parts.setdefault(name, []).append(Drawn(nothing, nothing, d.kl, nothing, d.mean))
 
     def joined(pieces: list[Drawn]) -> Drawn:
-        columns = zip(*((p.z, p.log_q, p.kl, p.mean) for p in pieces), strict=True)
+        columns = zip(*((p.z, p.log_q, p.kl, p.log_ratio, p.mean) for p in pieces), strict=True)
         return Drawn(*(np.concatenate(column) for column in columns))
 
     return {n: joined(p) for n, p in parts.items()}, {n: joined(p) for n, p in kept.items()}
@@ -135,43 +136,54 @@ class _Look:
     """Draws of some data, beside the posteriors of others."""
 
     def __init__(
-        self, posteriors: Posteriors, weights: Weights, looked_at: np.ndarray, others: np.ndarray, kept: dict[str, Drawn]
+        self,
+        posteriors: Posteriors,
+        weights: Weights,
+        looked_at: np.ndarray,
+        others: np.ndarray,
+        kept: dict[str, Drawn],
     ) -> None:
-        self.posteriors, self.weights, self.kept = posteriors, weights, kept
-        self.looked_at = looked_at
-        self.wanted = np.union1d(looked_at, others)
+        self.posteriors, self.weights, self.looked_at = posteriors, weights, looked_at
+        rows = np.union1d(looked_at, others)  # those that were kept
+        place, theirs = np.searchsorted(rows, looked_at), np.searchsorted(rows, others)
+        self.drawn = {
+            name: Drawn(d.z[place], d.log_q[place], d.kl[place], d.log_ratio[place], d.mean) for name, d in kept.items()
+        }
         self.num_draws = next(iter(kept.values())).z.shape[1]
-        self.others = Points(others, {name: d.z[self.place(others), 0] for name, d in kept.items()})
+        self.others = Points(others, {name: d.z[theirs, 0] for name, d in kept.items()})
         self.sums: dict[tuple[str, ...], Any] = {}
 
-    def place(self, rows: np.ndarray) -> np.ndarray:
-        """Where rows of the data stand among those that were kept."""
-        return np.searchsorted(self.wanted, rows)
+    def of(self, name: str) -> Drawn:
+        """What a site said of the data looked at."""
+        return self.drawn[name]
 
     def information(self, sites: tuple[str, ...], name: str, *, jointly: bool = False) -> Information:
         """Of a site given the sites before it in `sites`; or of all `sites` up to it, jointly."""
         if sites not in self.sums:
-            place = self.place(self.looked_at)
-            z = {n: self.kept[n].z[place].reshape(-1, *self.kept[n].z.shape[2:]) for n in sites}
-            self.sums[sites] = self.posteriors.log_sums(
-                sites, Points(np.repeat(self.looked_at, self.num_draws), z), self.others
-            )
-        before, found = None, None
-        for site in sites[: sites.index(name) + 1]:
-            before = found
-            whole, units = (x.reshape(-1, self.num_draws, *x.shape[1:]) for x in self.sums[sites][site])
-            found = (self._own(sites, site), whole)
-        assert found is not None
-        log_q = np.asarray(self.kept[name].log_q[self.place(self.looked_at)], np.float64)
-        start = np.zeros(log_q.shape[:2]) if before is None else before[0]
+            z = {n: self.of(n).z.reshape(-1, *self.of(n).z.shape[2:]) for n in sites}
+            points = Points(np.repeat(self.looked_at, self.num_draws), z)
+            self.sums[sites] = self.posteriors.log_sums(sites, points, self.others)
+        those = sites[: sites.index(name) + 1]
+        own = np.cumsum([_sum(self.of(n).log_q) for n in those], axis=0)  # [sites, data, draws]
+        sums = [self._by_datum(self.sums[sites][n][0]) for n in those]
+        before = (own[-2], sums[-2]) if len(those) > 1 else None
+        log_q = np.asarray(self.of(name).log_q, np.float64)
+        start = own[-1] - _sum(log_q)
         each = start.reshape(*start.shape, *[1] * (log_q.ndim - 2)) + log_q
-        return Information.of(self.weights, None if jointly else before, found, (each, units))
+        units = (each, self._by_datum(self.sums[sites][name][1]))
+        found = Information.of(self.weights, None if jointly else before, (own[-1], sums[-1]), units)
+        controls = [self._control(n) for n in (those if jointly else (name,))]
+        if jointly:
+            controls = [np.sum([_sum(c) for c in controls], axis=0)[..., None]]
+        return found.steadied(controls[0], whole=self.weights.whole)
 
-    def _own(self, sites: tuple[str, ...], last: str) -> np.ndarray:
-        """`log q` of the own datum, of the sites up to one. Shape `[data, draws]`."""
-        those = sites[: sites.index(last) + 1]
-        parts = [_sum(self.kept[n].log_q[self.place(self.looked_at)]) for n in those]
-        return np.sum(parts, axis=0)
+    def _control(self, name: str) -> np.ndarray:
+        d = self.of(name)
+        with np.errstate(invalid="ignore"):  # draws outside the support of the model: no control
+            return np.asarray(d.kl, np.float64) - d.log_ratio
+
+    def _by_datum(self, x: np.ndarray) -> np.ndarray:
+        return x.reshape(-1, self.num_draws, *x.shape[1:])
 
 
 def _layer(posteriors: Posteriors, look: _Look, drawn: Drawn, name: str) -> LatentLayer:
@@ -183,7 +195,7 @@ def _layer(posteriors: Posteriors, look: _Look, drawn: Drawn, name: str) -> Late
     found = look.information(posteriors.latents if given == sites[:-1] else (*given, name), name)
     whole = look.weights.whole
     kl = np.asarray(drawn.kl.mean(1), np.float64)
-    here = _kl(look.kept[name])[look.place(look.looked_at)]
+    here = _sum(look.of(name).kl)
     units = found.units
     alone = not posteriors.is_chain(name) and units.shape[2:] == kl.shape[1:]
     return LatentLayer(
@@ -213,10 +225,6 @@ def _variance(mean: np.ndarray) -> np.ndarray | None:
     return np.maximum(mean.mean(1).var(0) - mean.var(1, ddof=1).mean(0) / mean.shape[1], 0.0)
 
 
-def _kl(drawn: Drawn) -> np.ndarray:
-    """KL of all units, of each draw. Shape `[data, draws]`."""
-    return _sum(drawn.kl)
-
-
 def _sum(x: np.ndarray) -> np.ndarray:
+    """Over units. Shape `[data, draws]`."""
     return np.asarray(x, np.float64).reshape(*x.shape[:2], -1).sum(2)

@@ -183,9 +183,7 @@ def gradient_health(
     check_observed(bound.model, batch, "batch")
     batch_size = 1 if batch is None else check_rows(batch)
     batch = jax.tree.map(jnp.asarray, batch)
-    trainer = make_trainer(
-        bound, optax.set_to_zero(), batch, num_data=num_data or batch_size, estimators=estimators
-    )
+    trainer = make_trainer(bound, optax.set_to_zero(), batch, num_data=num_data or batch_size, estimators=estimators)
     warm_key, draw_key = jax.random.split(key)
     state = trainer.init(bound, warm_key)
     if state.estimators:
@@ -215,9 +213,7 @@ def _health(path: str, chunk_means: np.ndarray, squares: np.ndarray, zero: np.nd
     """From means over chunks `[chunks, elements]` and the squared norm of each draw."""
     by_chunk = squares.reshape(NUM_CHUNKS, -1).mean(1)
     norm2, variance = _moments(chunk_means, by_chunk)
-    without = [
-        _ratio(*_moments(np.delete(chunk_means, i, 0), np.delete(by_chunk, i))) for i in range(NUM_CHUNKS)
-    ]
+    without = [_ratio(*_moments(np.delete(chunk_means, i, 0), np.delete(by_chunk, i))) for i in range(NUM_CHUNKS)]
     snr = _ratio(norm2, variance)
     error = np.std(without) * np.sqrt(NUM_CHUNKS - 1) if np.isfinite(without).all() else 0.0
     return ParameterHealth(path, zero.size, float(np.sqrt(norm2)), variance, snr, float(error), int(zero.sum()))

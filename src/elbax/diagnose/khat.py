@@ -118,7 +118,9 @@ def khat(
     """
     check_key(key)
     if num_draws < FEWEST:
-        raise ConfigError(f"num_draws must be at least {FEWEST}, for the tail of the weights to be seen; got {num_draws}.")
+        raise ConfigError(
+            f"num_draws must be at least {FEWEST}, for the tail of the weights to be seen; got {num_draws}."
+        )
     check_finite(data, "data")
     num_data = check_rows(data)
     check_observed(model, data, "data")
@@ -147,7 +149,7 @@ def khat(
 def _shape(log_w: np.ndarray) -> float:
     """The Pareto shape of one datum's weights; infinite where some are."""
     # Here, since ArviZ loads xarray where that is installed, which takes longer than all of elbax.
-    from arviz_stats.base import array_stats
+    from arviz_stats.base.array import array_stats
 
     if np.ptp(log_w) < EQUAL:
         return 0.0

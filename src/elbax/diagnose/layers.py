@@ -154,7 +154,7 @@ class LatentLayer:
             "kl": self.kl.as_dict(),
             "exact": self.exact,
             "information": self.information.as_dict(),
-            "information_bounds": [self.low, self.high],
+            "information_bounds": [_number(self.low), _number(self.high)],
             "aggregate_kl": self.aggregate.as_dict(),
             "units": self.num_units,
             "active_by_kl": int(self.active_by_kl.sum()),
@@ -221,7 +221,7 @@ class Collapse:
             "layers": {layer.name: layer.as_dict() | {"advice": self.advice(layer.name)} for layer in self.layers},
             "kl": self.kl.as_dict(),
             "information": self.information.as_dict(),
-            "information_bounds": list(self.bounds),
+            "information_bounds": [_number(x) for x in self.bounds],
             "aggregate_kl": self.aggregate.as_dict(),
             "log_num_data": math.log(self.num_data),
             "bias": self.bias,
@@ -283,6 +283,11 @@ class Collapse:
         if not all(layer.exact for layer in self.layers):
             lines.append("* sampled: log q - log p of the draws")
         return [*lines, *(f"left out: {reason}" for reason in self.left_out.values())]
+
+
+def _number(x: float) -> float | None:
+    """For JSON, which knows no infinity."""
+    return x if math.isfinite(x) else None
 
 
 def _short(e: Estimate) -> str:

@@ -47,14 +47,16 @@ class Drawn:
     Attributes:
         z: draws. Shape `[num_data, num_draws, ...]`.
         log_q: their log-densities, nats. Shape `[num_data, num_draws, *units]`.
-        kl: KL(q || p) of each datum and unit, nats: in closed form given the draws of earlier sites, or `log q - log p`
-            of the draw. Shape `[num_data, num_draws, *units]`; empty for sites that the model does not have.
+        kl: KL(q || p) of each datum and unit, nats: in closed form given the draws of earlier sites, or as `log_ratio`.
+            Shape `[num_data, num_draws, *units]`; empty for sites that the model does not have.
+        log_ratio: `log q - log p` of the draws. The same shape.
         mean: of the posterior, or NaN where there is no closed form. Shape `[num_data, num_draws, ...]`.
     """
 
     z: np.ndarray
     log_q: np.ndarray
     kl: np.ndarray
+    log_ratio: np.ndarray
     mean: np.ndarray
 
 
@@ -190,9 +192,7 @@ class Posteriors:
             return grown[0] if grown else None
         return grown[0] if len(grown) == 1 else None
 
-    def _draw(
-        self, keys: jax.Array, arrays: Any, shared: Values, batch: tuple
-    ) -> tuple[dict[str, tuple], Values]:
+    def _draw(self, keys: jax.Array, arrays: Any, shared: Values, batch: tuple) -> tuple[dict[str, tuple], Values]:
         """What the sites of single data said, and the values of the others; draws first."""
 
         def one(key: jax.Array) -> tuple[dict[str, tuple], Values]:
@@ -204,7 +204,7 @@ class Posteriors:
         return found, {name: x[0] for name, x in values.items()}
 
     def _said(self, name: str, records: Records) -> tuple:
-        """Draw, log-density, KL and mean of a site, data first."""
+        """The parts of `Drawn` of a site, data first."""
 
         def cost(what: str) -> jax.Array | None:
             value = records.costs.get(cost_key(f"{name}\t{what}", 0))
@@ -213,11 +213,12 @@ class Posteriors:
         z = jnp.moveaxis(records.samples[name], self._axes[name], 0)
         log_q, log_p, kl, mean = cost("log q"), cost("log p"), cost("kl"), cost("mean")
         assert log_q is not None
-        if kl is None and log_p is not None:
+        ratio = jnp.zeros((len(z), 0))
+        if log_p is not None:
             # The two may divide the site into elements in different ways; then it counts as one unit.
-            kl = log_q - log_p if log_q.shape == log_p.shape else _flat(log_q).sum(1) - _flat(log_p).sum(1)
-        kl = jnp.zeros((len(z), 0)) if kl is None else kl
-        return z, log_q, kl, jnp.full(z.shape, jnp.nan) if mean is None else mean
+            ratio = log_q - log_p if log_q.shape == log_p.shape else _flat(log_q).sum(1) - _flat(log_p).sum(1)
+        mean = jnp.full(z.shape, jnp.nan) if mean is None else mean
+        return z, log_q, ratio if kl is None else kl, ratio, mean
 
     def _log_sums(
         self, arrays: Any, others: Values, batch: tuple, rows: jax.Array, given: Values, own: jax.Array
@@ -253,8 +254,8 @@ class Posteriors:
             if abs(together - alone) > 1e-3 * (1 + abs(alone)):
                 raise ProgramError(
                     f"data influence each other's posteriors (batch normalisation?): log q of the first datum at site "
-                    f"'{name}' ({self.source(name)}) is {alone:.6g} alone and {together:.6g} in a batch of {self.size}, "
-                    "so q(z | x) of one datum is not defined. Evaluate with the statistics of training fixed."
+                    f"'{name}' ({self.source(name)}) is {alone:.6g} alone and {together:.6g} among {self.size}, so "
+                    "q(z | x) of one datum is not defined. Evaluate with the statistics of training fixed."
                 )
 
 
@@ -273,7 +274,9 @@ class _Traced:
                 raise ProgramError("the model has no latent sites, so there are no posteriors to look at.")
             nodes = {name: run.model.samples[name] for name in run.latents}
             self.order = {
-                name: tuple(a for a, fact in nodes.items() if nodes[name].parameters.nodes >> fact.index & 1 and a != name)
+                name: tuple(
+                    a for a, fact in nodes.items() if nodes[name].parameters.nodes >> fact.index & 1 and a != name
+                )
                 for name in nodes
             }
             return self._costs(run)
