@@ -111,7 +111,7 @@ def test_batches_and_their_rest_change_nothing():
 
 def test_a_sample_of_the_data_stands_for_all():
     """q(z) of 1000 data from 100: bounds hold what is known, and the estimate is between them."""
-    found = elbax.collapse(model, Channel(GAIN), normal_data(1000, 3), key=jr.key(0), num_others=100, num_draws=8)
+    found = elbax.collapse(model, Channel(GAIN), normal_data(1000, 3), key=jr.key(0), num_others=100)
     z = found["z"]
     assert not found.weights.whole
     noise = 5 * z.information.std_error

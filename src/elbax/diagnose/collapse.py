@@ -19,6 +19,8 @@ from elbax.fit.feed import check_rows
 
 __all__ = ["collapse"]
 
+DRAWS = 2000  # in all, at least: the information of a few is mostly that of rare draws
+
 
 def collapse(
     model: Callable,
@@ -26,7 +28,7 @@ def collapse(
     data: Any,
     *,
     key: jax.Array,
-    num_draws: int = 2,
+    num_draws: int | None = None,
     num_others: int = 500,
     batch_size: int = 100,
 ) -> Collapse:
@@ -45,7 +47,7 @@ def collapse(
         key: random key.
 
     Other arguments:
-        num_draws: of the latents of each datum, at least 2.
+        num_draws: of the latents of each datum, at least 2; by default 2, and as many as make 2000 draws in all.
         num_others: `M`. Up to `2 M` data, q(z) is the mean over all of them, and its information has no bias; of more
             data, M are drawn, and q(z) at their latents is estimated from M others (see `elbax.diagnose.information`).
             The cost is that of at most `4 M^2 num_draws` densities.
@@ -64,7 +66,7 @@ def collapse(
         Networks and Posterior Collapse, ICLR 2019 (I_q). Hoffman & Johnson, ELBO surgery, 2016.
     """
     check_key(key)
-    if num_draws < 2 or num_others < 1:
+    if (num_draws is not None and num_draws < 2) or num_others < 1:
         raise ConfigError(f"num_draws must be at least 2 and num_others at least 1; got {num_draws} and {num_others}.")
     check_finite(data, "data")
     num_data = check_rows(data)
@@ -75,6 +77,7 @@ def collapse(
     _check_latents(posteriors)
     row_key, draw_key = jax.random.split(key)
     looked_at, others = _choose(row_key, num_data, num_others)
+    num_draws = num_draws or max(2, -(-DRAWS // len(looked_at)))
     drawn, kept = _draw(posteriors, draw_key, num_draws, np.union1d(looked_at, others))
     weights = Weights(num_data, len(others) - (num_data == len(others)))
     look = _Look(posteriors, weights, looked_at, others, kept)

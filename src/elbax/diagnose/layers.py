@@ -46,7 +46,8 @@ class LatentLayer:
         children: sites that depend on it in the model.
         kl: mean of KL(q || p), with the spread between data as error.
         exact: whether `kl` is in closed form; else it is the mean of `log q - log p` of draws.
-        information: I_q, between draws and data; at most log N.
+        information: I_q, between draws and data; at most log N. Errors below 0.001 nats rest on rare draws in the
+            tails of q(z), and are themselves known within a factor of two or so.
         low, high: between these is the information of a larger set of such data, in expectation (for sites that are
             given others, differences of such bounds).
         aggregate: KL(q(z) || p) of the aggregated posterior, `kl - information`; negative by noise only, if q and p
