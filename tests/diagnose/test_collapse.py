@@ -307,6 +307,7 @@ class TestHierarchy:
         assert "* sampled" in str(found)
 
 
+@pytest.mark.slow
 def test_steps_of_a_loop_have_no_information_alone():
     def chain(x):
         def step(z, x_t):
@@ -329,6 +330,7 @@ def test_steps_of_a_loop_have_no_information_alone():
     assert z.verdict is Verdict.ALIVE
 
 
+@pytest.mark.slow
 def test_full_covariance_counts_as_one_unit():
     ppca = lg.make_model()
     x = np.asarray(lg.make_data(100), np.float32)

@@ -68,6 +68,7 @@ def test_noise_is_named():
     assert found.total.num_zero == 2
 
 
+@pytest.mark.slow
 def test_estimators_that_learn():
     bound = elbax.ELBO(model, guide(1.0))
     score = elbax.Score(baseline=elbax.MovingAverage())
