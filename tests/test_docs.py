@@ -24,7 +24,9 @@ x_train, x_valid = np.zeros(200, np.float32), np.zeros(50, np.float32)
 """
 PREAMBLES = {
     "bounds.md": PREAMBLE,
+    "diagnose.md": PREAMBLE,
     "fit.md": PREAMBLE,
+    "truth.md": PREAMBLE + "x_test = np.random.default_rng(0).normal(size=8).astype(np.float32)\n",
     "numpyro.md": PREAMBLE + "x, y = jnp.ones((10, 3)), jnp.ones(10)\n",
     "estimators.md": PREAMBLE
     + """

@@ -22,13 +22,22 @@ from elbax.bounds.wake import RWS as RWS
 # diagnose
 from elbax.diagnose.bracket import Bracket as Bracket
 from elbax.diagnose.bracket import bracket as bracket
+from elbax.diagnose.collapse import collapse as collapse
 from elbax.diagnose.estimate import Estimate as Estimate
 from elbax.diagnose.evaluate import Evaluation as Evaluation
 from elbax.diagnose.evaluate import evaluate as evaluate
 from elbax.diagnose.gap import Gap as Gap
 from elbax.diagnose.gap import gap as gap
+from elbax.diagnose.gradients import GradientHealth as GradientHealth
+from elbax.diagnose.gradients import ParameterHealth as ParameterHealth
+from elbax.diagnose.gradients import gradient_health as gradient_health
+from elbax.diagnose.khat import Khat as Khat
+from elbax.diagnose.khat import khat as khat
 from elbax.diagnose.latents import LatentSummary as LatentSummary
 from elbax.diagnose.latents import latent_summary as latent_summary
+from elbax.diagnose.layers import Collapse as Collapse
+from elbax.diagnose.layers import LatentLayer as LatentLayer
+from elbax.diagnose.layers import Verdict as Verdict
 
 # distributions
 from elbax.distributions import HypersphericalUniform as HypersphericalUniform

@@ -135,6 +135,12 @@ class TestEvaluate:
         assert said["bracket"]["lower"] < said["bracket"]["upper"]
         assert said["bracket"]["elbo_gap"][0] > 0
 
+    def test_what_the_latents_tell(self, finished):
+        out, _ = finished
+        assert "I_q" in run("evaluate", out, "--particles", 5, "--num-data", 30).output
+        said = json.loads(run("--json", "evaluate", out, "--particles", 5, "--num-data", 30).stdout)
+        assert said["latents"]["layers"]["z"]["verdict"] in ("alive", "partly collapsed", "collapsed")
+
     def test_split(self, finished):
         result = run("evaluate", finished[0], "--split", "training")
         assert isinstance(result.exception, ElbaxError)

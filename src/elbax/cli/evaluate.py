@@ -1,4 +1,4 @@
-"""`elbax evaluate RUN`: bounds on held-out data, with errors."""
+"""`elbax evaluate RUN`: bounds on held-out data, with errors, and what the latents tell of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.status import Status
 
 from elbax.cli.app import app, say
 from elbax.errors import ConfigError, ProgramError
-from elbax.runs.run import Run, bracket_bound, evaluate_run, open_run
+from elbax.runs.run import Run, bracket_bound, collapse_of_run, evaluate_run, open_run
 
 
 @app.command()
@@ -24,7 +24,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     bracket: Annotated[int, typer.Option(help="How many data to bracket log p(x) of, from both sides; 0: none.")] = 64,
 ) -> None:
-    """Evaluate a run: bounds with their errors, in nats and bits per dimension, and log p(x) from both sides."""
+    """Evaluate a run: bounds with their errors, log p(x) from both sides, and which latents are used."""
     opened = open_run(run)
     show = sys.stderr.isatty()
 
@@ -33,11 +33,13 @@ def evaluate(
             sys.stderr.write(f"\r{done} of {total} data" + ("\n" if done == total else ""))
 
     result = evaluate_run(opened, num_particles=particles, num_data=num_data, split=split, on_batch=on_batch)
+    latents = collapse_of_run(opened, num_data=num_data, split=split) if result.num_data > 1 else None
     about = f"{opened.recipe.name} in {run}, step {opened.step}; {result.num_data} {split} data"
     bits = f"\nELBO     {result.elbo_bits}" if result.elbo_bits is not None else ""
     figures = {"run": str(run), "split": split, "step": opened.step, **result.as_dict()}
+    figures["latents"] = None if latents is None else latents.as_dict()
     text, figures["bracket"] = bracketed(opened, bracket, split)
-    say(f"{about}\n{result}{bits}{text}", figures)
+    say(f"{about}\n{result}{bits}{text}" + (f"\n\n{latents}" if latents is not None else ""), figures)
 
 
 def bracketed(run: Run, num_data: int, split: str) -> tuple[str, dict | None]:

@@ -6,17 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from elbax.bounds.divergence import closed_form_kl
-from elbax.bounds.pair import run_pair
-from elbax.estimators.plan import make_plan
-from elbax.fit.feed import check_rows
-from elbax.fit.training import as_arguments
-from elbax.graph.evaluate import cost_key
+from elbax.diagnose.posteriors import Drawn, Posteriors
 
 __all__ = ["LatentSummary", "latent_summary"]
 
@@ -73,45 +66,23 @@ def latent_summary(
         guide: program with the model's latent sites.
         data: an array or tuple of arrays with one row per datum.
         key: random key; for sites after others in the guide, means are those given one draw of their ancestors.
-        batch_size: data evaluated together; a rest that does not fill a batch is left out.
+        batch_size: data evaluated together.
 
     References:
         Burda, Grosse & Salakhutdinov, Importance Weighted Autoencoders, ICLR 2016, section 5.2 (active units).
     """
-    num_data = check_rows(data)
-    size = min(batch_size, num_data)
-    arrays, static = eqx.partition((model, guide), eqx.is_array)
-    exact: dict[str, bool] = {}
-
-    def program(arrays: Any, *batch: Any) -> dict[str, jax.Array]:
-        model, guide = eqx.combine(arrays, static)
-        run = run_pair(model, guide, batch, {}, linear=False)
-        said: dict[str, jax.Array] = {}
-        for name, latent in run.latents.items():
-            kl, _ = closed_form_kl(run, latent)
-            exact[name] = kl is not None
-            mean = latent.q.over(lambda d: d.mean)
-            said[f"{name}\tkl"] = latent.log_q - latent.log_p if kl is None else kl
-            said[f"{name}\tmean"] = jnp.asarray(mean, jnp.result_type(float))
-        return said
-
-    example = as_arguments(jax.tree.map(lambda x: jnp.asarray(x[:size]), data))
-    plan = make_plan(program, None, (arrays, *example), {})
-    leaves = jax.tree.leaves(arrays)
-
-    @jax.jit
-    def run_batch(key: jax.Array, arrays: Any, batch: tuple) -> dict[str, jax.Array]:
-        records = plan.run(key, [*arrays, *jax.tree.leaves(batch)])
-        return {name: records.costs[cost_key(name, 0)] for name, _ in plan.facts.costs}
-
-    rows: dict[str, list[np.ndarray]] = {}
-    for start in range(0, num_data - size + 1, size):
-        batch = as_arguments(jax.tree.map(lambda x: jnp.asarray(x[start : start + size]), data))  # noqa: B023
-        for name, value in jax.device_get(run_batch(jax.random.fold_in(key, start), leaves, batch)).items():
-            rows.setdefault(name, []).append(value)
-    table = {name: np.concatenate(values) for name, values in rows.items() if values[0].ndim and len(values[0]) == size}
+    posteriors = Posteriors(model, guide, data, batch_size)
+    rows: dict[str, list[Drawn]] = {}
+    for _, drawn in posteriors.draw(key, 1):
+        for name, said in drawn.items():
+            rows.setdefault(name, []).append(said)
     return [
-        LatentSummary(name, table[f"{name}\tkl"].mean(0), table[f"{name}\tmean"].var(0), exact[name])
-        for name in exact
-        if f"{name}\tkl" in table and f"{name}\tmean" in table
+        LatentSummary(
+            name,
+            np.concatenate([said.kl[:, 0] for said in rows[name]]).mean(0),
+            np.concatenate([said.mean[:, 0] for said in rows[name]]).var(0),
+            posteriors.exact[name],
+        )
+        for name in posteriors.order
+        if name in rows
     ]

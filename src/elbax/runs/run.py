@@ -17,8 +17,10 @@ import jax.random as jr
 from elbax.bounds.base import Bound
 from elbax.data import Dataset, load
 from elbax.diagnose.bracket import Bracket, bracket
+from elbax.diagnose.collapse import collapse
 from elbax.diagnose.evaluate import Evaluation, evaluate
 from elbax.diagnose.latents import LatentSummary, latent_summary
+from elbax.diagnose.layers import Collapse
 from elbax.errors import ConfigError, NonFiniteError, ProgramError, RunError
 from elbax.fit.fit import fit
 from elbax.fit.result import Fit, Row
@@ -28,7 +30,7 @@ from elbax.models.recipe import Recipe
 from elbax.models.targets import absolute_target, recipe_of
 from elbax.runs.folder import RunFolder
 
-__all__ = ["Run", "evaluate_run", "open_run", "train"]
+__all__ = ["Run", "collapse_of_run", "evaluate_run", "open_run", "train"]
 
 # Fields that a resumed run may change: they say how long it goes on, not what it is.
 MAY_CHANGE = ("max_steps", "early_stopping", "checkpoint_every", "eval_particles", "eval_data")
@@ -274,8 +276,16 @@ def evaluate_run(
     return evaluate_bound(run.recipe, run.data, run.bound, num_particles, num_data, split, on_batch)[0]
 
 
+def collapse_of_run(run: Run, *, num_data: int, split: str = "test") -> Collapse:
+    """What the latents of a recorded run tell of one of its splits."""
+    check_split(split)
+    images = run.recipe.seen(run.data, split, num_data)
+    key = jr.fold_in(jr.key(run.recipe.seed), 1001)
+    return collapse(run.bound.model, run.bound.guide, images, key=key)
+
+
 def check_split(split: str) -> None:
-    """Refuses the name of a split that data sets do not have."""
+    """Refuses names of splits that do not exist."""
     if split not in ("train", "valid", "test"):
         raise ConfigError(f"there is no split '{split}'; the splits are train, valid and test.")
 

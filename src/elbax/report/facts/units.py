@@ -58,9 +58,8 @@ def units(run: Run) -> tuple[Units, ...]:
     # The key with which `result.json` was made, so that sampled figures are the same in both places.
     _, key = jr.split(jr.fold_in(jr.key(run.recipe.seed), 1))
     num_data = len(jax.tree.leaves(images)[0])
-    size = min(100, num_data)
-    summaries = latent_summary(run.bound.model, run.bound.guide, images, key=key, batch_size=size)
-    return tuple(ordered(s, num_data - num_data % size) for s in summaries)
+    summaries = latent_summary(run.bound.model, run.bound.guide, images, key=key)
+    return tuple(ordered(s, num_data) for s in summaries)
 
 
 def ordered(summary: LatentSummary, num_data: int) -> Units:
