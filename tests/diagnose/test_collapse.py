@@ -169,6 +169,7 @@ def test_one_posterior_for_all_that_is_not_the_prior():
     assert z.verdict is Verdict.COLLAPSED
     assert z.shared
     assert z.active_by_kl.all()
+    assert z.active_by_variance is not None
     assert not z.active_by_variance.any()
     assert "All data share one posterior" in found.advice("z")
     assert "free bits or warm-up would not help" in str(found)
@@ -233,6 +234,8 @@ def test_bernoulli_by_enumeration():
     assert abs(b.aggregate.value - aggregate) < 5 * b.aggregate.std_error
     unit = np.stack([1 - p, p], -1)  # [n, unit, 2]
     by_unit = np.mean(np.sum(unit * np.log(unit / unit.mean(0)), -1), 0)
+    assert b.unit_information is not None
+    assert b.unit_error is not None
     assert (abs(b.unit_information - by_unit) < 5 * b.unit_error + 1e-6).all()
     assert b.mean_variance is None
     assert b.used.tolist() == [True, False, False]
@@ -341,6 +344,7 @@ def test_full_covariance_counts_as_one_unit():
     z = found["z"]
     assert z.num_units == 1
     assert abs(z.kl.value - kl.mean()) < 5 * z.kl.std_error
+    assert z.mean_variance is not None
     assert z.mean_variance.shape == (2,)
     np.testing.assert_allclose(z.mean_variance, loc.var(0), rtol=1e-4)
 

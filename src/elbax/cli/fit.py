@@ -109,8 +109,10 @@ def figures_text(result: dict) -> str:
             lines.append(f"test {label:<8} {e['value']:.3f} ± {e['std_error']:.3f} {e['unit']}")
     lines.append(f"      ({test['num_data']} data, {test['num_particles']} particles)")
     lines += bracket_lines(result.get("bracket"))
+    layers = (result.get("collapse") or {}).get("layers", {})
     for name, latent in result["latents"].items():
-        lines.append(
-            f"latent {name}: {latent['active_units']} of {latent['units']} units active, KL {latent['kl']:.2f}"
-        )
+        said = f"latent {name}: {latent['active_units']} of {latent['units']} units active, KL {latent['kl']:.2f}"
+        if layer := layers.get(name):
+            said += f", information {layer['information']['value']:.2f}: {layer['verdict']}"
+        lines.append(said)
     return "\n".join(lines)

@@ -18,6 +18,7 @@ from elbax.report.facts.reading import read_run
 from elbax.report.facts.scores import Scores, scores
 from elbax.report.facts.setup import Setup, setup
 from elbax.report.facts.status import Status, status
+from elbax.report.facts.told import Told, told
 from elbax.report.facts.units import Units, units
 from elbax.runs.run import Run, run_keys
 
@@ -56,6 +57,7 @@ class Content:
     data: DataFacts
     scores: Scores | None
     curves: Curves | None
+    told: tuple[Told, ...]
     trained: Trained | None
 
 
@@ -73,6 +75,7 @@ def gather(run_folder: str | Path) -> Content:
         status=status(reading),
         data=data_facts(reading),
         scores=scores(reading),
+        told=told(reading),
         curves=curves(reading.history, None if run is None else run.step),
         trained=None if run is None else trained(run),
     )

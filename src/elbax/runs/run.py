@@ -205,6 +205,7 @@ def record_result(folder: RunFolder, recipe: Recipe, data: Dataset, fitted: Fit)
         "validation": next(({"bound": r.valid_bound} for r in fitted.history if r.step == fitted.best_step), None),
         "unit": "nats per datum",
         "test": evaluation.as_dict(),
+        "collapse": told_by_latents(recipe, data, fitted.bound, recipe.eval_data, "test"),
         "bracket": bracket_or_reason(recipe, data, fitted.bound, recipe.bracket_data, "test"),
         "latents": {s.name: s.as_dict() for s in latents},
         "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -274,6 +275,15 @@ def evaluate_run(
     """Bounds of a recorded run on one of its splits."""
     check_split(split)
     return evaluate_bound(run.recipe, run.data, run.bound, num_particles, num_data, split, on_batch)[0]
+
+
+def told_by_latents(recipe: Recipe, data: Dataset, bound: Bound, num_data: int, split: str) -> dict[str, Any] | None:
+    """What the latents tell of the data, for a record; `None` for a single datum."""
+    images = recipe.seen(data, split, num_data)
+    if len(images) < 2:
+        return None
+    key = jr.fold_in(jr.key(recipe.seed), 1002)
+    return collapse(bound.model, bound.guide, images, key=key).as_dict()
 
 
 def collapse_of_run(run: Run, *, num_data: int, split: str = "test") -> Collapse:

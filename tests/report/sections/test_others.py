@@ -38,7 +38,7 @@ def trained(content, **changes):
 def bare(elbo_content):
     """A run of which nothing but the configuration is left."""
     data = dataclasses.replace(elbo_content.data, sizes={}, image_shape=None, num_levels=None, files={})
-    return dataclasses.replace(elbo_content, scores=None, curves=None, trained=None, data=data)
+    return dataclasses.replace(elbo_content, scores=None, curves=None, told=(), trained=None, data=data)
 
 
 def test_every_section_applies_to_a_whole_run_or_says_what_is_missing(elbo_content, bare):

@@ -6,12 +6,13 @@ import itertools
 import math
 
 from elbax.report.content import Content
+from elbax.report.facts.told import Told
 from elbax.report.facts.units import Units
 from elbax.report.figures.latents import units_figure
 from elbax.report.markup import Html, join, table, tag
 from elbax.report.numbers import count, plain, signed
 from elbax.report.picture import Picture, picture
-from elbax.report.sections.base import Section
+from elbax.report.sections.base import Section, figure_with_error
 
 __all__ = ["latents_section"]
 
@@ -21,11 +22,34 @@ ROWS = 10
 def latents_section(content: Content) -> Section | None:
     """KL and activity of the units of every latent site; `None` if no site has one row per datum."""
     sites = content.trained.units if content.trained is not None else ()
-    if not sites:
+    if not sites and not content.told:
         return None
     names = ["units"] if len(sites) == 1 else [f"units-{i + 1}" for i in range(len(sites))]
     rows = tuple((units_picture(u, name), units_table(u)) for u, name in zip(sites, names, strict=True))
-    return Section("latents", "Latent units", rows)
+    first = () if not content.told else (told_table(content.told),)
+    return Section("latents", "Latents", (*first, *rows))
+
+
+def told_table(layers: tuple[Told, ...]) -> Html:
+    """What each site tells of the data, with the verdict and the cure."""
+    rows = [
+        (
+            layer.site,
+            figure_with_error(layer.kl),
+            figure_with_error(layer.information),
+            figure_with_error(layer.aggregate),
+            f"{count(layer.used)} of {count(layer.units)}",
+            layer.verdict,
+        )
+        for layer in layers
+    ]
+    head = ("site", "KL(q || p)", "information I_q", "KL(q(z) || p)", "units used", "verdict")
+    about = (
+        "Nats per datum, on test data. KL(q || p) is information about the data plus the distance of all codes "
+        "together from the prior. A unit is used if it tells more than 0.01 nats of the data, two standard errors away."
+    )
+    advice = [tag("p", tag("b", f"{layer.site}: "), layer.advice) for layer in layers if layer.advice]
+    return join([table(rows, head=head, class_="stack"), tag("p", about, class_="note"), *advice])
 
 
 def units_picture(units: Units, name: str) -> Picture:
