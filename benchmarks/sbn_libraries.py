@@ -317,6 +317,7 @@ def compare(params: Params, x: jax.Array) -> tuple[str, dict]:
         by_elbax(params, x, elbax.DisARM(), "DisARM()"),
         by_elbax(params, x, elbax.DoubleCV(4), "DoubleCV(4)"),
         by_elbax(params, x, elbax.DoubleCV(8), "DoubleCV(8)"),
+        by_elbax(params, x, elbax.DoubleCV(16), "DoubleCV(16)"),
         by_numpyro(params, x, num_particles=1),
         by_numpyro(params, x, num_particles=4),
         by_pyro(params, x, num_particles=1),

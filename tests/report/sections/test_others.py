@@ -107,7 +107,7 @@ def test_several_sites_have_a_picture_each(elbo_content):
     assert section is not None
     assert [p.name for p in pictures_of((section,))] == ["units-1", "units-2"]
     assert "units of y are active" in text_of(section)
-    assert latents_section(trained(elbo_content, units=())) is None
+    assert latents_section(dataclasses.replace(trained(elbo_content, units=()), told=())) is None
 
 
 def test_the_largest_units_in_numbers(elbo_content):
