@@ -1,0 +1,27 @@
+"""The recipes that come with elbax, by name."""
+
+from __future__ import annotations
+
+import difflib
+
+from elbax.errors import ConfigError
+from elbax.models.recipe import Recipe
+from elbax.models.recipes.image import ImageRecipe as ImageRecipe
+from elbax.models.recipes.vae import IWAERecipe as IWAERecipe
+from elbax.models.recipes.vae import VAERecipe as VAERecipe
+
+__all__ = ["RECIPES", "IWAERecipe", "ImageRecipe", "VAERecipe", "recipe_class"]
+
+RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (VAERecipe, IWAERecipe)}
+
+
+def recipe_class(name: str) -> type[Recipe]:
+    """The recipe with a name.
+
+    Raises:
+        ConfigError: if there is none; the message has the nearest names.
+    """
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.4) or list(RECIPES)
+        raise ConfigError(f"there is no recipe '{name}'. Did you mean {' or '.join(map(repr, near))}?")
+    return RECIPES[name]
