@@ -6,13 +6,16 @@ import difflib
 
 from elbax.errors import ConfigError
 from elbax.models.recipe import Recipe
+from elbax.models.recipes.discrete import DiscreteVAERecipe as DiscreteVAERecipe
+from elbax.models.recipes.discrete import SBNRecipe as SBNRecipe
 from elbax.models.recipes.image import ImageRecipe as ImageRecipe
+from elbax.models.recipes.sphere import SVAERecipe as SVAERecipe
 from elbax.models.recipes.vae import IWAERecipe as IWAERecipe
 from elbax.models.recipes.vae import VAERecipe as VAERecipe
 
 __all__ = ["RECIPES", "IWAERecipe", "ImageRecipe", "VAERecipe", "recipe_class"]
 
-RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (VAERecipe, IWAERecipe)}
+RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (VAERecipe, IWAERecipe, SBNRecipe, DiscreteVAERecipe, SVAERecipe)}
 
 
 def recipe_class(name: str) -> type[Recipe]:
