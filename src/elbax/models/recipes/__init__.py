@@ -8,6 +8,7 @@ from elbax.errors import ConfigError
 from elbax.models.recipe import Recipe
 from elbax.models.recipes.discrete import DiscreteVAERecipe as DiscreteVAERecipe
 from elbax.models.recipes.discrete import SBNRecipe as SBNRecipe
+from elbax.models.recipes.hierarchical import HVAERecipe as HVAERecipe
 from elbax.models.recipes.image import ImageRecipe as ImageRecipe
 from elbax.models.recipes.sphere import SVAERecipe as SVAERecipe
 from elbax.models.recipes.vae import IWAERecipe as IWAERecipe
@@ -15,7 +16,7 @@ from elbax.models.recipes.vae import VAERecipe as VAERecipe
 
 __all__ = ["RECIPES", "IWAERecipe", "ImageRecipe", "VAERecipe", "recipe_class"]
 
-RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (VAERecipe, IWAERecipe, SBNRecipe, DiscreteVAERecipe, SVAERecipe)}
+RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (VAERecipe, IWAERecipe, SBNRecipe, DiscreteVAERecipe, SVAERecipe, HVAERecipe)}
 
 
 def recipe_class(name: str) -> type[Recipe]:
