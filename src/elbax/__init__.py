@@ -3,7 +3,21 @@
 # bounds
 from elbax.bounds.base import Bound as Bound
 from elbax.bounds.elbo import ELBO as ELBO
+from elbax.bounds.gradients import VIMCO as VIMCO
+from elbax.bounds.gradients import ByDensity as ByDensity
+from elbax.bounds.gradients import DReG as DReG
+from elbax.bounds.importance import CIWAE as CIWAE
 from elbax.bounds.importance import IWAE as IWAE
+from elbax.bounds.importance import PIWAE as PIWAE
+from elbax.bounds.kl_terms import BetaKL as BetaKL
+from elbax.bounds.kl_terms import Capacity as Capacity
+from elbax.bounds.kl_terms import Cyclic as Cyclic
+from elbax.bounds.kl_terms import FreeBits as FreeBits
+from elbax.bounds.particles import Total as Total
+from elbax.bounds.renyi import CUBO as CUBO
+from elbax.bounds.renyi import Renyi as Renyi
+from elbax.bounds.thermodynamic import TVO as TVO
+from elbax.bounds.wake import RWS as RWS
 
 # diagnose
 from elbax.diagnose.bracket import Bracket as Bracket

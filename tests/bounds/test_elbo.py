@@ -1,3 +1,5 @@
+from unittest import mock
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import pytest
 from jax import lax
 
 import elbax
-from elbax.errors import ConfigError, SiteMismatchError
+from elbax.errors import ConfigError, EstimatorError, SiteMismatchError
 from elbax.estimators.plan import make_plan
 from tests.oracles import linear_gaussian as lg
 from tests.oracles.statistics import assert_mean
@@ -293,3 +295,39 @@ def test_scale_multiplies_log_densities():
     exact = 2 * dist.kl_divergence(dist.Normal(0.3, 0.8), dist.Normal(0.0, 1.0))
     np.testing.assert_allclose(kl.costs["KL(z)\n0"], exact, rtol=1e-6)
     assert set(records.costs) == {"-log p(x)\n0", "-log p(z)\n0", "log q(z)\n0"}
+
+
+def test_sticking_the_landing_is_refused_where_the_support_moves():
+    """The term that it leaves out, `E d log q / dphi = -1 / phi`, is not zero there."""
+
+    def loss(phi):
+        guide = eqx.Partial(lambda phi: elbax.sample("z", dist.Uniform(0.0, phi)), phi)
+        return elbax.ELBO(lambda: elbax.sample("z", dist.Normal(1.0, 1.0)), guide, analytic_kl=False)()
+
+    with pytest.raises(
+        EstimatorError, match=r"site 'z' .* Pathwise\(stick=True\), but the support of its Uniform moves"
+    ):
+        elbax.value_and_grad(loss, elbax.Pathwise(stick=True))(jr.key(0), jnp.array(2.0))
+
+
+@pytest.mark.usefixtures("x64")
+def test_sticking_the_landing_keeps_the_jacobian_of_an_auxiliary_draw():
+    """What autoguides do: a Delta at a function of an auxiliary draw; by quadrature over the noise of that one."""
+
+    def guide(phi):
+        u = elbax.sample("u", dist.Normal(phi[0], jnp.exp(phi[1])), auxiliary=True)
+        elbax.sample("z", dist.Delta(jnp.exp(u), log_density=-u))
+
+    def loss(phi):
+        model = lambda: elbax.sample("z", dist.Gamma(2.0, 1.0))  # noqa: E731
+        return elbax.ELBO(model, eqx.Partial(guide, phi), analytic_kl=False)()
+
+    def mean_gradient(estimators):
+        def one(noise):
+            with mock.patch.object(jax.random, "normal", return_value=noise):
+                return elbax.value_and_grad(loss, estimators)(jr.key(0), jnp.array([0.3, -0.4]))[1]
+
+        nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+        return weights / weights.sum() @ jax.vmap(one)(jnp.asarray(nodes))
+
+    np.testing.assert_allclose(mean_gradient(elbax.Pathwise(stick=True)), mean_gradient(None), rtol=1e-9)

@@ -74,6 +74,14 @@ class TestLinearGaussian:
         assert found.as_dict()["upper"] == found.mean_upper
         assert not found.exact
 
+    def test_plot(self, found, tmp_path):
+        path = found[0].plot(tmp_path / "a.svg")
+        assert path.stat().st_size > 5_000
+        with pytest.raises(ConfigError, match="exists"):
+            found[0].plot(path)
+        with pytest.raises(ConfigError, match="neither"):
+            found[0].plot(tmp_path / "a.pdf")
+
 
 def gamma_poisson(x):
     rate = elbax.sample("rate", dist.Gamma(jnp.full(len(x), 2.0), 0.5))

@@ -53,7 +53,7 @@ def amortisation(shift, scale):
     return quadratic + 0.5 * np.sum(ratio - 1 - np.log(ratio))
 
 
-def test_parts_of_the_gap(data):
+def test_parts_of_the_gap(data, tmp_path):
     x, exact = data
     guide = Guide(0.3, 1.5 * BEST)
     found = elbax.gap(model, guide, x, key=jr.key(0), num_particles=2000)
@@ -64,6 +64,7 @@ def test_parts_of_the_gap(data):
     noise = 5 * np.sqrt(found.amortisation.std_error**2 + found.refined_elbo.std() ** 2 / 2000)
     assert low - noise < APPROXIMATION < high + noise
     assert found.bracket.mean_lower < exact.mean() < found.bracket.mean_upper
+    assert found.plot(tmp_path / "gap.png").stat().st_size > 5_000
     for words in ("approximation", "amortisation", "most of the gap is"):
         assert words in str(found)
 

@@ -38,6 +38,10 @@ class Bound(eqx.Module):
             return inspect.signature(bound)
         return inspect.signature(self.guide)
 
+    def at_step(self, step: jax.Array) -> Bound:
+        """The bound as it is at a step of training; itself, unless it follows a schedule."""
+        return self
+
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, jax.Array] | None:
         """The costs of one run; to be called inside a traced program."""
         raise NotImplementedError

@@ -7,11 +7,12 @@ their values and contribute `-log p`, the guide's contribute `log q`. This works
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import constraints
 
@@ -20,12 +21,12 @@ from elbax.graph import ir
 from elbax.graph.analysis import Facts, SampleFact, analyse
 from elbax.graph.compat import UNKNOWN_SOURCE, Source
 from elbax.graph.distributions import Lifted
-from elbax.graph.evaluate import cost_key, evaluate
+from elbax.graph.evaluate import Records, cost_key, evaluate
 from elbax.graph.graph import abstract_distribution
-from elbax.graph.sites import bind_sample
+from elbax.graph.sites import Derivative, bind_sample
 from elbax.graph.tracing import Arguments, Captured, capture
 
-__all__ = ["Latent", "Run", "run_pair"]
+__all__ = ["Latent", "Pair", "Run", "Values", "run_pair"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Run:
 @dataclass(frozen=True)
 class _Program:
     captured: Captured
-    arguments: Arguments
+    arrays: list[Any]
     facts: Facts
 
     @classmethod
@@ -91,55 +92,118 @@ class _Program:
         arguments = Arguments.of(program, args, kwargs)
         captured = capture(program, arguments)
         captured = replace(captured, block=ir.prune(captured.block))
-        return cls(captured, arguments, analyse(captured.block, arguments.inputs, arguments.owners))
+        return cls(captured, arguments.arrays, analyse(captured.block, arguments.inputs, arguments.owners))
+
+    def stopped(self) -> _Program:
+        """The same program without derivatives with respect to anything but the values of its sites."""
+        block = ir.map_constants(self.captured.block, _stop)
+        return replace(self, captured=replace(self.captured, block=block), arrays=[_stop(x) for x in self.arrays])
+
+    def evaluate(self, on_sample: Any, feeds: Mapping[str, Any]) -> Records:
+        return evaluate(self.captured.block, self.arrays, on_sample, feeds)[1]
+
+
+def _stop(x: Any) -> Any:
+    return jax.lax.stop_gradient(x) if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else x
+
+
+# the values of all sites, of the guide and of the model
+Values = tuple[dict[str, jax.Array], dict[str, jax.Array]]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model and a guide on the same data, ready to be run; made inside a traced program.
+
+    Attributes:
+        guide, model: the two programs.
+    """
+
+    guide: _Program
+    model: _Program
+
+    @classmethod
+    def of(cls, model: Callable, guide: Callable, args: tuple, kwargs: dict[str, Any]) -> Pair:
+        """Traces both programs.
+
+        Raises:
+            SiteMismatchError: if the sites do not match by name, shape, dtype or support.
+        """
+        pair = cls(_Program.of(guide, args, kwargs), _Program.of(model, args, kwargs))
+        check_sites(pair.guide.captured.name, pair.guide.facts, pair.model.captured.name, pair.model.facts)
+        return pair
+
+    def latents(self) -> Iterator[tuple[str, SampleFact]]:
+        """The sites of the guide that are random choices of its own."""
+        return ((name, fact) for name, fact in self.guide.facts.samples.items() if not is_noise(fact))
+
+    def draw(self, *, linear: bool, derivatives: Mapping[str, Derivative] | None = None) -> tuple[Run, Values]:
+        """Runs the guide, then the model on the guide's draws.
+
+        Args:
+            linear: whether the log q enter the costs linearly, so that estimators may leave out derivatives of
+                expectation zero (true for the ELBO, not for bounds with several particles inside a logarithm).
+            derivatives: by site of the guide, what the bound does about the derivative of the draw.
+        """
+        derivatives = derivatives or {}
+
+        def draw(eq: ir.Sample, dist: Lifted, feed: Any) -> tuple[Any, Any, Any]:
+            derivative = derivatives.get(eq.name, Derivative.BY_ESTIMATOR)
+            options = replace(eq.options, linear=linear, derivative=derivative)
+            value, log_q = bind_sample(eq.name, eq.source, eq.structure, options, dist.leaves)
+            return value, log_q, (value, log_q, dist.leaves)
+
+        def condition(eq: ir.Sample, dist: Lifted, value: Any) -> tuple[Any, Any, Any]:
+            return draw(eq, dist, None) if value is None else _given(eq, dist, value)  # noise that only one has
+
+        drawn = self.guide.evaluate(draw, dict.fromkeys(self.guide.facts.samples))
+        values = {name: drawn.samples[name][0] if name in drawn.samples else None for name in self.model.facts.samples}
+        return self._run(drawn, self.model.evaluate(condition, values))
+
+    def at(self, values: Values, *, by_values: bool) -> Run:
+        """Runs both on values that were drawn before; draws nothing.
+
+        Args:
+            values: of an earlier run.
+            by_values: whether the result is differentiated with respect to the values, all else without derivative; or
+                with respect to all else, the values without derivative.
+        """
+        guide, model = (self.guide.stopped(), self.model.stopped()) if by_values else (self.guide, self.model)
+        of_guide, of_model = values if by_values else jax.tree.map(_stop, values)
+        return self._run(guide.evaluate(_given, of_guide), model.evaluate(_given, of_model))[0]
+
+    def _run(self, drawn: Records, given: Records) -> tuple[Run, Values]:
+        guide, model = self.guide.facts, self.model.facts
+        latents = {
+            name: _latent(name, guide, model, drawn.samples[name], given.samples[name])
+            for name, fact in model.samples.items()
+            if not is_noise(fact)
+        }
+        auxiliary = {
+            name: fact.equation.options.scale * drawn.samples[name][1]
+            for name, fact in guide.samples.items()
+            if fact.equation.options.auxiliary
+        }
+        observed, costs = {}, {}
+        for facts, records in ((model, given), (guide, drawn)):
+            for (name, part), fact in facts.costs.items():
+                is_data = isinstance(fact.equation, ir.Observe)
+                (observed if is_data else costs)[name] = records.costs[cost_key(name, part)]
+        return Run(latents, auxiliary, observed, costs, guide, model), (_values(drawn), _values(given))
+
+
+def _values(records: Records) -> dict[str, jax.Array]:
+    return {name: record[0] for name, record in records.samples.items()}
+
+
+def _given(eq: ir.Sample, dist: Lifted, value: Any) -> tuple[Any, Any, Any]:
+    log_prob = dist.log_prob(value)
+    return value, log_prob, (value, log_prob, dist.leaves)
 
 
 def run_pair(model: Callable, guide: Callable, args: tuple, kwargs: dict[str, Any], *, linear: bool) -> Run:
-    """Runs the guide, then the model on the guide's draws; to be called inside a traced program.
-
-    Args:
-        model: program with sample sites (latent) and observed sites.
-        guide: program whose sample sites are the model's latent ones.
-        args: arguments of both.
-        kwargs: keyword arguments of both.
-        linear: whether the log q enter the costs linearly, so that estimators may leave out derivatives of expectation
-            zero (true for the ELBO, not for bounds with several particles inside a logarithm).
-
-    Raises:
-        SiteMismatchError: if the sites do not match by name, shape, dtype or support.
-    """
-    guide_program, model_program = _Program.of(guide, args, kwargs), _Program.of(model, args, kwargs)
-    check_sites(guide_program.captured.name, guide_program.facts, model_program.captured.name, model_program.facts)
-
-    def draw(eq: ir.Sample, dist: Lifted, feed: Any) -> tuple[Any, Any, Any]:
-        options = replace(eq.options, linear=linear)
-        value, log_q = bind_sample(eq.name, eq.source, eq.structure, options, dist.leaves)
-        return value, log_q, (value, log_q, dist.leaves)
-
-    def condition(eq: ir.Sample, dist: Lifted, value: Any) -> tuple[Any, Any, Any]:
-        if value is None:  # noise that the guide does not share
-            return draw(eq, dist, None)
-        return value, dist.log_prob(value), (value, dist.log_prob(value), dist.leaves)
-
-    drawn = _evaluate(guide_program, draw, dict.fromkeys(guide_program.facts.samples))
-    values = {name: drawn.samples[name][0] if name in drawn.samples else None for name in model_program.facts.samples}
-    given = _evaluate(model_program, condition, values)
-    latents = {
-        name: _latent(name, guide_program.facts, model_program.facts, drawn.samples[name], given.samples[name])
-        for name, fact in model_program.facts.samples.items()
-        if not is_noise(fact)
-    }
-    auxiliary = {
-        name: fact.equation.options.scale * drawn.samples[name][1]
-        for name, fact in guide_program.facts.samples.items()
-        if fact.equation.options.auxiliary
-    }
-    observed, costs = {}, {}
-    for program, records in ((model_program, given), (guide_program, drawn)):
-        for (name, part), fact in program.facts.costs.items():
-            is_data = isinstance(fact.equation, ir.Observe)
-            (observed if is_data else costs)[name] = records.costs[cost_key(name, part)]
-    return Run(latents, auxiliary, observed, costs, guide_program.facts, model_program.facts)
+    """Runs the guide, then the model on the guide's draws, once; see `Pair`."""
+    return Pair.of(model, guide, args, kwargs).draw(linear=linear)[0]
 
 
 def _latent(name: str, guide: Facts, model: Facts, drawn: tuple, given: tuple) -> Latent:
@@ -151,10 +215,6 @@ def _latent(name: str, guide: Facts, model: Facts, drawn: tuple, given: tuple) -
 def is_noise(fact: SampleFact) -> bool:
     """Whether a site is randomness that both programs share and that is no latent variable (rows of a subsample)."""
     return getattr(abstract_distribution(fact.equation).one, "is_noise", False)
-
-
-def _evaluate(program: _Program, on_sample: Any, feeds: Mapping[str, Any]) -> Any:
-    return evaluate(program.captured.block, program.arguments.arrays, on_sample, feeds)[1]
 
 
 def _of_all_steps(facts: Facts, name: str, leaves: tuple) -> Lifted:

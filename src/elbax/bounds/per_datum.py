@@ -21,7 +21,15 @@ from elbax.graph.graph import build
 from elbax.graph.influence import credit
 from elbax.graph.relations import Dep, Rels
 
-__all__ = ["DataRelations", "data_relations", "datum_relation", "local_costs", "sum_per_datum", "sum_per_datum_parts"]
+__all__ = [
+    "DataRelations",
+    "data_axes",
+    "data_relations",
+    "datum_relation",
+    "local_costs",
+    "sum_per_datum",
+    "sum_per_datum_parts",
+]
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,18 @@ def data_relations(program: Callable, args: tuple, kwargs: dict[str, Any], what:
                 "data. Use latents of each datum only, or one particle (`elbax.ELBO`)."
             )
     return DataRelations(sizes.pop(), aligned)
+
+
+def data_axes(program: Callable, args: tuple, kwargs: dict[str, Any]) -> dict[str, int | str | None]:
+    """For each cost of a program, the axis of its data; `None` if all data share it, `"mixed"` if there is none."""
+    graph, _ = build(program, args, kwargs, batch_axes=tuple(range(len(args) + len(kwargs))))
+    found: dict[str, int | str | None] = {}
+    for (name, _), fact in graph.raw_facts.costs.items():
+        rels = datum_relation(graph.raw_facts, fact.dep)
+        align = None if rels is None else rels[0]
+        whole = align is not None and (align.low, align.high) == (0, 0) and align.size == fact.shape[align.dim]
+        found[name] = None if rels is None else align.dim if align is not None and whole else "mixed"
+    return found
 
 
 def sum_per_datum_parts(

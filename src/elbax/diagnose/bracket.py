@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -115,6 +116,12 @@ class Bracket:
             "met": self.met,
             "basis": self.basis,
         }
+
+    def plot(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Draws ELBO, IWAE and the interval of each datum; `.png` or `.svg`."""
+        from elbax.diagnose.figure import plot_bracket
+
+        return plot_bracket(self, Path(path), overwrite=overwrite)
 
     def __str__(self) -> str:
         low, high = self.elbo_gap

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -91,6 +92,12 @@ class Gap:
             "settled": self.settled,
             "bracket": self.bracket.as_dict(),
         }
+
+    def plot(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Draws both parts of each datum's gap; `.png` or `.svg`."""
+        from elbax.diagnose.figure import plot_gap
+
+        return plot_gap(self, Path(path), overwrite=overwrite)
 
     def __str__(self) -> str:
         (low, high), (family_low, family_high) = self.total, self.approximation

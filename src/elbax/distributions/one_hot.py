@@ -11,6 +11,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.kl import kl_divergence
 from numpyro.distributions.util import clamp_probs
 
+from elbax.distributions.divergences import categorical_kl
 from elbax.errors import ConfigError
 
 __all__ = ["OneHotCategorical"]
@@ -101,11 +102,8 @@ class OneHotCategorical(dist.Distribution):
         return -jnp.sum(jax.scipy.special.xlogy(self.probs, self.probs), axis=-1)
 
 
-def _one_hot_kl(p: OneHotCategorical, q: OneHotCategorical) -> jax.Array:
-    log_p, log_q = jax.nn.log_softmax(p.logits, axis=-1), jax.nn.log_softmax(q.logits, axis=-1)
-    drawn = ~jnp.isneginf(log_p)  # log_p - log_q would be nan where both are impossible
-    ratio = jnp.where(drawn, log_p, 0.0) - jnp.where(drawn, log_q, 0.0)
-    return jnp.sum(p.probs * ratio, axis=-1)
+def _one_hot_kl(q: OneHotCategorical, p: OneHotCategorical) -> jax.Array:
+    return categorical_kl(q.logits, p.logits)
 
 
 kl_divergence.add((OneHotCategorical, OneHotCategorical), _one_hot_kl)  # type: ignore[attr-defined]

@@ -23,9 +23,10 @@ from elbax.estimators.fixed import Fixed
 from elbax.estimators.implicit import wraps_around
 from elbax.estimators.pathwise import Pathwise
 from elbax.estimators.score import Score
-from elbax.graph.analysis import Facts
+from elbax.graph.analysis import Facts, SampleFact
 from elbax.graph.graph import abstract_distribution
 from elbax.graph.relations import bits
+from elbax.graph.sites import Derivative
 
 __all__ = ["Choice", "Estimators", "choose", "credit_nodes", "describe", "settle", "site_of"]
 
@@ -112,6 +113,8 @@ def _given(facts: Facts, spec: Estimators, program: str) -> dict[str, Estimator]
 
 def _by_rule(facts: Facts, name: str, rule: Auto, *, portable: bool) -> Choice:
     fact = facts.samples[name]
+    if fact.equation.options.derivative is Derivative.BY_DENSITY:
+        return Choice(Fixed(), "the bound differentiates its log-density")
     if portable and not fact.parameters.nodes:
         return Choice(Fixed(), "its distribution depends on nothing")
     if name in facts.baselines:
@@ -119,6 +122,7 @@ def _by_rule(facts: Facts, name: str, rule: Auto, *, portable: bool) -> Choice:
     site = site_of(facts, name)
     obstacle = Pathwise().requires(site) or _jump(facts, fact.index) or wraps_around(site.dist)
     if obstacle is not None:
+        _check_by_draw(fact, obstacle)
         return Choice(Score(), obstacle, rule)
     return Choice(Pathwise(), "reparameterised, and all its costs are differentiable", rule)
 
@@ -127,12 +131,33 @@ def _check(facts: Facts, name: str, estimator: Estimator) -> None:
     """Refuses an estimator that the user has chosen and that is not valid for its node, whatever the others are."""
     fact = facts.samples[name]
     source = fact.equation.source
+    derivative = fact.equation.options.derivative
+    if derivative is Derivative.BY_DENSITY and not isinstance(estimator, Fixed):
+        raise EstimatorError(
+            f"site '{name}' ({source}) is {describe(estimator)}, but the bound differentiates the log-density of this "
+            "site itself; an estimator would count it twice. Leave the choice to elbax by not naming the site, or give "
+            "the bound another `gradient`."
+        )
+    if derivative is Derivative.BY_DENSITY:
+        return
+    if not isinstance(estimator, (Pathwise, Fixed)):
+        _check_by_draw(fact, f"it is {describe(estimator)}")
     if estimator.pathwise:  # of the others, what they require is only known once costs are split
         _refuse(site_of(facts, name), estimator)
     if isinstance(estimator, Fixed) and fact.parameters.nodes:
         raise EstimatorError(
             f"site '{name}' ({source}) has parameters that depend on the arguments of the program; Fixed() would leave "
             "their gradient out. Use `elbax.Score()` or `elbax.Pathwise()`."
+        )
+
+
+def _check_by_draw(fact: SampleFact, obstacle: str) -> None:
+    """Refuses a node whose draws have to be reparameterised for its bound, and are not."""
+    if fact.equation.options.derivative is Derivative.BY_DRAW:
+        raise EstimatorError(
+            f"site '{fact.equation.name}' ({fact.equation.source}) cannot be doubly reparameterised, as the bound's "
+            f"`gradient=elbax.DReG()` asks for: {obstacle}. Use `elbax.Pathwise()` for it where that is possible, or "
+            "another gradient, such as `gradient=elbax.VIMCO()` of `elbax.IWAE`, which leaves other sites pathwise."
         )
 
 
@@ -237,6 +262,7 @@ def _covered_everywhere(facts: Facts, chosen: dict[str, Choice], given: Mapping[
             break
         cost = missed[give_way[-1]].equation
         reason = f"it reaches cost '{cost.name}' ({cost.source}) without a derivative"
+        _check_by_draw(facts.samples[give_way[-1]], reason)
         chosen = {**chosen, give_way[-1]: Choice(Score(), reason, chosen[give_way[-1]].rule)}
     for name, cost in missed.items():
         fact = facts.samples[name]

@@ -15,29 +15,29 @@ __all__ = ["ghost", "sum_of"]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def ghost(total: jax.Array, terms: jax.Array, nodes: str) -> jax.Array:
-    """`total`, with the derivative of `total + terms`: the terms, of `nodes`, cost nothing in the forward pass."""
+def ghost(total: jax.Array, terms: jax.Array, refusal: str) -> jax.Array:
+    """`total`, with the derivative of `total + terms`: the terms cost nothing in the forward pass.
+
+    Raises:
+        ProgramError: with the text `refusal`, if that derivative is differentiated.
+    """
     return total
 
 
 @ghost.defjvp
-def _ghost_jvp(nodes: str, primals: Any, tangents: Any) -> Any:
+def _ghost_jvp(refusal: str, primals: Any, tangents: Any) -> Any:
     (total, terms), (d_total, d_terms) = primals, tangents
-    return total, d_total + d_terms * _once(terms, nodes)
+    return total, d_total + d_terms * _once(terms, refusal)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _once(terms: jax.Array, nodes: str) -> jax.Array:
+def _once(terms: jax.Array, refusal: str) -> jax.Array:
     return jnp.ones_like(terms)
 
 
 @_once.defjvp
-def _once_jvp(nodes: str, primals: Any, tangents: Any) -> Any:
-    raise ProgramError(
-        f"the surrogate loss of a program with score-function nodes, {nodes}, was differentiated twice. Its first "
-        "derivative estimates the gradient; its second does not estimate the Hessian. Use `elbax.surrogate(..., "
-        "order=2)`, or make all nodes pathwise."
-    )
+def _once_jvp(refusal: str, primals: Any, tangents: Any) -> Any:
+    raise ProgramError(refusal)
 
 
 def sum_of(values: Sequence[jax.Array]) -> jax.Array:

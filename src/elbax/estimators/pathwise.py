@@ -43,6 +43,11 @@ class Pathwise(Estimator):
     needs_credit: ClassVar[bool] = False
 
     @property
+    def by_density(self) -> bool:  # type: ignore[override]
+        """With `stick`: what it leaves out has expectation zero only if the density shows all that moves the draw."""
+        return self.stick
+
+    @property
     def num_replicas(self) -> int:
         """Those that the coupling asks for."""
         return 1 if self.draws is None else self.draws.num
@@ -78,4 +83,5 @@ class Pathwise(Estimator):
             return Draw(*dist.draw_with_log_prob(key, differentiable=True))
         if log_prob is LogProb.UNUSED:
             return Draw(value, None)
-        return Draw(value, (dist.stopped() if self.stick else dist).log_prob(value))
+        # The density of a Delta is the Jacobian of what made it from another draw: no score, so nothing to leave out.
+        return Draw(value, (dist.stopped() if self.stick and dist.name != "Delta" else dist).log_prob(value))

@@ -33,12 +33,18 @@ from elbax.graph.evaluate import Env, Records, cost_key, evaluate_in, site_keys
 from elbax.graph.graph import Graph, abstract_distribution, baseline_axes, build
 from elbax.graph.ir import Block
 from elbax.graph.replay import Below, below, replay
-from elbax.graph.sites import as_floats
+from elbax.graph.sites import Derivative, as_floats
 from elbax.graph.split import split_costs
 
 __all__ = ["Outcome", "Plan", "Run", "make_plan"]
 
 REPLICAS = "elbax_replicas"  # the name of the axis of replicas
+
+_TWICE = (
+    "the surrogate loss of a program with score-function nodes, {nodes}, was differentiated twice. Its first "
+    "derivative estimates the gradient; its second does not estimate the Hessian. Use `elbax.surrogate(..., order=2)`, "
+    "or make all nodes pathwise."
+)
 
 
 class Outcome(NamedTuple):
@@ -159,7 +165,7 @@ class Plan:
             total, terms, outcome = jax.tree.map(_mean, results)
         with_terms = [name for name, c in self.chosen.items() if type(c.estimator).term is not Estimator.term]
         nodes = ", ".join(f"'{name}' ({self.facts.samples[name].equation.source})" for name in with_terms)
-        return (ghost(total, terms, nodes) if with_terms else total), outcome
+        return (ghost(total, terms, _TWICE.format(nodes=nodes)) if with_terms else total), outcome
 
     def terms(self, run: Run, weights: Mapping[str, float], states: Mapping[str, Any], lane: Lane | None = None) -> Any:
         """The sum of the terms of all nodes, and the states of their estimators after the step."""
@@ -200,7 +206,7 @@ class Plan:
             estimator = self.chosen[eq.name].estimator
             draw = lane.draw(eq.name, dist) if lane is not None and lane.holds(eq.name) else self._draw(eq, dist, feed)
             value = draw.value
-            if estimator.by_density:
+            if _rests_on_density(eq, dist, estimator):
                 value = _fenced(eq, value, unseen_by_density(dist), describe(estimator))
             return value, draw.log_prob, draw.aux
 
@@ -298,6 +304,14 @@ class Plan:
 
 def _mean(x: jax.Array) -> jax.Array:
     return jnp.mean(x, axis=0) if jnp.issubdtype(x.dtype, jnp.inexact) else x[0]
+
+
+def _rests_on_density(eq: ir.Sample, dist: Lifted, estimator: Estimator) -> bool:
+    """Whether the gradient is only right if the log-density of a draw shows all that moves it."""
+    if eq.options.derivative is not Derivative.BY_ESTIMATOR:
+        return True
+    point = estimator.pathwise and dist.name == "Delta"  # its log-density is a constant, of which nothing is left out
+    return estimator.by_density and not point
 
 
 def _fenced(eq: ir.Sample, value: jax.Array, unseen: list[jax.Array], estimator: str) -> jax.Array:

@@ -209,7 +209,7 @@ class Loop:
         if p.best_step == 0:
             p.best, p.best_step = self.trainer.bound(p.state.params), int(p.state.step)
         plan = self.trainer.plan
-        exact = tuple(name[3:-1] for name in plan.graph.costs if name.startswith("KL("))
+        exact = tuple(name.partition("KL(")[2][:-1] for name in plan.graph.costs if "KL(" in name)
         versions = {name: importlib.metadata.version(name) for name in ("elbax", "jax", "numpyro", "equinox", "optax")}
         config = {
             **self.identity(),

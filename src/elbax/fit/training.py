@@ -116,13 +116,26 @@ class Trainer:
 
     def loss_and_grad(self, state: State, batch: Any, key: jax.Array) -> tuple[tuple[jax.Array, Outcome], Any]:
         """The loss with the share of each cost, and the gradient estimate."""
-        return jax.value_and_grad(lambda p: self.loss(p, batch, key, state.estimators), has_aux=True)(state.params)
+
+        def loss(params: Any) -> tuple[jax.Array, Outcome]:
+            return self.loss(params, batch, key, state.estimators, state.step)
+
+        return jax.value_and_grad(loss, has_aux=True)(state.params)
 
     def loss(
-        self, params: Any, batch: Any, key: jax.Array, estimators: Mapping[str, Any] | None = None
+        self,
+        params: Any,
+        batch: Any,
+        key: jax.Array,
+        estimators: Mapping[str, Any] | None = None,
+        step: jax.Array | None = None,
     ) -> tuple[jax.Array, Outcome]:
-        """Minus the bound per datum, in nats, as a surrogate; and the share of each cost."""
-        arguments = Arguments.of(call, (self.bound(params), *as_arguments(batch)), {})
+        """Minus the bound per datum, in nats, as a surrogate; and the share of each cost.
+
+        A bound with a schedule is taken at a step of training, or as it is at the end.
+        """
+        bound = self.bound(params) if step is None else self.bound(params).at_step(step)
+        arguments = Arguments.of(call, (bound, *as_arguments(batch)), {})
         return self.plan.estimate(key, arguments.arrays, self.weights, estimators)
 
     def bound(self, params: Any) -> Bound:

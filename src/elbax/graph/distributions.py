@@ -11,6 +11,7 @@ leaves have gained a batch axis contradicts itself.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -169,7 +170,29 @@ class Lifted:
 
 def _log_prob_of_batch(d: Any, value: Any) -> jax.Array:
     # numpyro may return the log-density of a distribution without parameters unbroadcast.
-    return jnp.broadcast_to(d.log_prob(value), d.batch_shape)
+    return jnp.broadcast_to(_off_zero(d).log_prob(value), d.batch_shape)
+
+
+def _off_zero(d: Any) -> Any:
+    """The distribution with logits of exactly zero moved by the smallest number.
+
+    NumPyro writes the log-densities of Bernoulli and binomial logits as `max(l, 0) + log1p(exp(-|l|))`, whose two
+    kinks at zero do not cancel when they are differentiated: at `l = 0`, where many parameters start, the derivative
+    would be wrong by half (PyTorch had the same error: pytorch/pytorch#2195).
+    """
+    changed = {}
+    if type(d) in (dist.BernoulliLogits, dist.BinomialLogits):
+        logits = jnp.asarray(d.logits, jnp.result_type(d.logits, float))
+        nudge = jnp.where(logits == 0, jnp.finfo(logits.dtype).tiny, jnp.zeros((), logits.dtype))
+        changed["logits"] = logits + jax.lax.stop_gradient(nudge)
+    for name, part in vars(d).items():
+        if isinstance(part, dist.Distribution) and (moved := _off_zero(part)) is not part:
+            changed[name] = moved
+    if not changed:
+        return d
+    d = copy.copy(d)
+    vars(d).update(changed)
+    return d
 
 
 def observable(d: Any) -> Any:

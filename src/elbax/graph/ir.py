@@ -252,6 +252,19 @@ def atoms(block: Block) -> Iterator[Atom]:
             yield from atoms(inner)
 
 
+def map_constants(block: Block, change: Callable[[Any], Any]) -> Block:
+    """The block with other values for the constants that it and those that it runs read or return."""
+
+    def of(atom: Atom) -> Atom:
+        return Constant(change(atom.value)) if isinstance(atom, Constant) else atom
+
+    equations = []
+    for eq in block.equations:
+        inner = eq.with_blocks(tuple(map_constants(b, change) for b in eq.blocks))
+        equations.append(replace(inner, inputs=tuple(of(a) for a in eq.inputs)))
+    return Block(block.inputs, tuple(equations), tuple(of(a) for a in block.outputs))
+
+
 # --------------------------------------------------------------------------------------------- reading a jaxpr
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +27,19 @@ from elbax.graph import compat
 from elbax.graph.compat import Source
 from elbax.graph.distributions import Structure, distribution_name, take_apart, value_and_log_prob_avals
 
-__all__ = ["baseline", "cost", "observe", "sample", "sample_with_log_prob", "scope"]
+__all__ = ["Derivative", "baseline", "cost", "observe", "sample", "sample_with_log_prob", "scope"]
+
+
+class Derivative(enum.Enum):
+    """By what the expected costs of a bound are differentiated with respect to the parameters of a draw.
+
+    `BY_ESTIMATOR`: whatever the node's estimator does. `BY_DRAW`: the bound weighs derivatives of the value, which must
+    be reparameterised. `BY_DENSITY`: the bound weighs derivatives of the log-density, and the value has none.
+    """
+
+    BY_ESTIMATOR = "by its estimator"
+    BY_DRAW = "by the draw"
+    BY_DENSITY = "by the log-density"
 
 
 @dataclass(frozen=True)
@@ -40,12 +53,14 @@ class SiteOptions:
             zero may be left out of it.
         as_float: whether the values of a discrete site enter the program as floats, which an estimator needs that
             relaxes them or differentiates costs at them.
+        derivative: what the bound does about the derivative of the draw.
     """
 
     scale: float = 1.0
     auxiliary: bool = False
     linear: bool = True
     as_float: bool = False
+    derivative: Derivative = Derivative.BY_ESTIMATOR
 
 
 def check_scale(name: str, source: Source, scale: Any) -> float:

@@ -106,7 +106,7 @@ def term(graph: Graph, name: str) -> Term:
     of = " and ".join([", ".join(draws[:-1]), draws[-1]] if len(draws) > 1 else draws)
     if not draws:
         how = "exact, in closed form"
-    elif name.startswith("KL("):
+    elif "KL(" in name:
         how = f"in closed form, given draws of {of}"
     else:
         how = f"estimated from draws of {of}"
