@@ -259,6 +259,7 @@ def _check_independent(bound: ELBO, pair: tuple) -> None:
     """Refuses pairs of programs in which data share latents, or influence each other's densities."""
     rows = [jax.tree.map(lambda x, i=i: x[i : i + 1], pair) for i in range(2)]
     alone, both = Densities.of(bound, rows[0]), Densities.of(bound, pair)
+    _check_coordinates(alone)
     latents = both.draw(jax.random.key(0), bound, pair)
     parts: list[dict[str, jax.Array]] = [{}, {}]
     for name, value in latents.items():
