@@ -91,7 +91,7 @@ def latent_summary(
             kl, _ = closed_form_kl(run, latent)
             exact[name] = kl is not None
             mean = latent.q.over(lambda d: d.mean)
-            said[f"{name}\tkl"] = latent.log_q - latent.log_p if kl is None else kl
+            said[f"{name}\tkl"] = _drawn_kl(latent.log_q, latent.log_p) if kl is None else kl
             said[f"{name}\tmean"] = jnp.asarray(mean, jnp.result_type(float))
         return said
 
@@ -115,3 +115,10 @@ def latent_summary(
         for name in exact
         if f"{name}\tkl" in table and f"{name}\tmean" in table
     ]
+
+
+def _drawn_kl(log_q: jax.Array, log_p: jax.Array) -> jax.Array:
+    """`log q - log p` of a draw, in the finest parts that both densities have."""
+    ndim = min(log_q.ndim, log_p.ndim)
+    parts = [jnp.sum(x, axis=tuple(range(ndim, x.ndim))) for x in (log_q, log_p)]
+    return parts[0] - parts[1]

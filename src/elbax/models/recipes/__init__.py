@@ -11,12 +11,36 @@ from elbax.models.recipes.discrete import SBNRecipe as SBNRecipe
 from elbax.models.recipes.hierarchical import HVAERecipe as HVAERecipe
 from elbax.models.recipes.image import ImageRecipe as ImageRecipe
 from elbax.models.recipes.sphere import SVAERecipe as SVAERecipe
+from elbax.models.recipes.vae import BetaVAERecipe as BetaVAERecipe
 from elbax.models.recipes.vae import IWAERecipe as IWAERecipe
 from elbax.models.recipes.vae import VAERecipe as VAERecipe
+from elbax.models.recipes.vamp import VampRecipe as VampRecipe
 
-__all__ = ["RECIPES", "IWAERecipe", "ImageRecipe", "VAERecipe", "recipe_class"]
+__all__ = [
+    "RECIPES",
+    "BetaVAERecipe",
+    "DiscreteVAERecipe",
+    "HVAERecipe",
+    "IWAERecipe",
+    "ImageRecipe",
+    "SBNRecipe",
+    "SVAERecipe",
+    "VAERecipe",
+    "VampRecipe",
+    "recipe_class",
+]
 
-RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (VAERecipe, IWAERecipe, SBNRecipe, DiscreteVAERecipe, SVAERecipe, HVAERecipe)}
+COME_WITH_ELBAX = (
+    VAERecipe,
+    IWAERecipe,
+    BetaVAERecipe,
+    HVAERecipe,
+    VampRecipe,
+    SVAERecipe,
+    DiscreteVAERecipe,
+    SBNRecipe,
+)
+RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in COME_WITH_ELBAX}
 
 
 def recipe_class(name: str) -> type[Recipe]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.random as jr
+import optax
 from jaxtyping import Array, Float
 
 import elbax
@@ -60,9 +61,19 @@ class ImageRecipe(Recipe):
     binarisation: str = option("dynamic", "dynamic, fixed[:SEED], threshold[:AT] or none (grey values as they are)")
     center: bool = option(default=True, about="whether the encoder sees images less the mean image")
 
+    warm_up: int = option(
+        0, "steps over which the weight of the KL rises from 0; 0 for none", lambda v: v >= 0, "0 or more"
+    )
+
     def __post_init__(self) -> None:
-        """Checks every field."""
+        """Checks every field.
+
+        Raises:
+            ConfigError: also for a warm-up of the KL with several particles, whose bound has none.
+        """
         super().__post_init__()
+        if self.warm_up and self.num_particles > 1:
+            raise ConfigError(f"warm_up={self.warm_up} is for one particle; the bound of several has no KL to weigh.")
         object.__setattr__(self, "binarisation", str(binarisation(self.binarisation)))
 
     def mean_image(self, data: Dataset) -> MeanImage:
@@ -70,11 +81,23 @@ class ImageRecipe(Recipe):
         mean = data.intensity(data.train[:10_000]).mean(0)
         return MeanImage(mean if self.output_bias else None, mean if self.center else None)
 
+    @property
+    def analytic_kl(self) -> bool:
+        """Whether KL terms are in closed form where that is exact."""
+        return True
+
+    @property
+    def kl_weight(self) -> float:
+        """Of the KL terms in the ELBO, once warm-up is over."""
+        return 1.0
+
     def bound(self, model: Callable, guide: Callable) -> elbax.Bound:
-        """The ELBO, its KL terms in closed form where that is exact; or IWAE for several particles."""
+        """The ELBO, or the importance-weighted bound for several particles."""
         if self.num_particles > 1:
             return elbax.IWAE(model, guide, num_particles=self.num_particles, num_samples=self.num_samples)
-        return elbax.ELBO(model, guide, num_samples=self.num_samples)
+        beta = optax.linear_schedule(0.0, self.kl_weight, self.warm_up) if self.warm_up else self.kl_weight
+        kl = None if beta == 1.0 else elbax.BetaKL(beta)
+        return elbax.ELBO(model, guide, num_samples=self.num_samples, analytic_kl=self.analytic_kl, kl=kl)
 
     def estimators(self) -> elbax.Estimator | Mapping[str, elbax.Estimator] | None:
         """The gradient estimators of the sites, `None` for the rule."""
