@@ -1,6 +1,6 @@
-"""Sigmoid belief networks: layers of binary latents, from one to three and more.
+"""Sigmoid belief networks: layers of binary latents.
 
-    z_L ~ Bernoulli(prior),   z_l | z_{l+1} ~ Bernoulli(sigmoid(down_l(z_{l+1}))),   x | z_1 ~ Bernoulli(sigmoid(down_0))
+    z_L ~ Bernoulli(prior),   z_l | z_{l+1} ~ Bernoulli(sigmoid(down_l(z_{l+1}))),   x = z_0
     q(z_1 | x), q(z_2 | z_1), ...   bottom-up, likewise
 
 with maps that are linear or have hidden layers. Binary values enter the maps as -1 and 1. Sites are `z1`, the layer
@@ -13,6 +13,7 @@ References:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import equinox as eqx
@@ -98,10 +99,12 @@ def make_sbn(
         key: random key for the weights.
     """
     sizes = [num_pixels, *layers]
-    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
-    keys = jr.split(key, (2, len(pairs)))
-    down = [MLP([above, *reversed(hidden), below], activation, key=k) for (below, above), k in zip(pairs, keys[0])]
-    up = [MLP([below, *hidden, above], activation, key=k) for (below, above), k in zip(pairs, keys[1])]
+    pairs = list(itertools.pairwise(sizes))
+    keys = jr.split(key, (len(pairs), 2))
+    down, up = [], []
+    for (below, above), (down_key, up_key) in zip(pairs, keys, strict=True):
+        down.append(MLP([above, *reversed(hidden), below], activation, key=down_key))
+        up.append(MLP([below, *hidden, above], activation, key=up_key))
     down[0] = starting_at(down[0], output_mean)
     model = SBNModel(down, jnp.zeros(layers[-1]), learned_prior)
     return model, SBNGuide(up, mean_or_zero(input_mean, num_pixels))

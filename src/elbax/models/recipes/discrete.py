@@ -62,8 +62,12 @@ def named_estimator(text: str, makers: Makers) -> elbax.Estimator | None:
     if name == "auto":
         return None
     maker = next(iter(makers.values())) if name == "recommended" else makers[name]
+    return maker(_number(text, number) if colon else None)
+
+
+def _number(text: str, number: str) -> float:
     try:
-        return maker(float(number) if colon else None)
+        return float(number)
     except ValueError:
         raise ConfigError(f"estimator={text!r}: '{number}' is not a number.") from None
 

@@ -51,8 +51,8 @@ class HVAERecipe(ImageRecipe):
         super().__post_init__()
         if len(self.hidden) != len(self.num_latents):
             raise ConfigError(
-                f"hidden={_listed(self.hidden)} has {len(self.hidden)} sizes, but "
-                f"num_latents={_listed(self.num_latents)} has {len(self.num_latents)} layers; give one for each."
+                f"hidden={_listed(self.hidden)} and num_latents={_listed(self.num_latents)} differ in length: give one "
+                "size of hidden layers for each layer of latents."
             )
 
     def build(self, data: Dataset, key: jax.Array) -> tuple[HVAEModel, BottomUpGuide | LadderGuide]:

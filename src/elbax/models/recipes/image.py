@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 import elbax
 from elbax.data import Dataset, binarisation, binarise
+from elbax.errors import ConfigError
 from elbax.models.networks import ACTIVATIONS
 from elbax.models.recipe import Recipe, option, positive
 
