@@ -5,6 +5,7 @@
 
 import functools
 import json
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -26,7 +27,6 @@ from elbax.models.tying import tied
 from elbax.runs.run import train
 from tests.models.recipes import RUN, TINY
 
-
 # Training needs seconds, compiling it more.
 QUICK_TO_COMPILE = ("beta-vae", "vamp", "svae", "hvae:ladder", "discrete-vae:categories")
 
@@ -37,7 +37,7 @@ def recipe(name, *settings):
 
 
 @functools.cache
-def build(name):
+def build(name) -> Any:
     """The pair of a recipe; making the weights takes longer than most tests."""
     return recipe(name).build(load("digits"), jr.key(0))
 
@@ -185,7 +185,7 @@ def test_the_prior_of_vamp_is_the_mixture_of_its_posteriors():
 
 
 def test_a_blank_image_has_a_direction(digits):
-    _, guide = recipe("svae", "center=false").build(digits, jr.key(0))
+    guide: Any = recipe("svae", "center=false").build(digits, jr.key(0))[1]
     mean, sd = guide.encode(jnp.zeros((1, 64)))
     assert jnp.isfinite(mean).all()
     assert (sd > 0).all()
@@ -199,8 +199,8 @@ def test_tied_parameters_are_one_parameter():
 
     start, other = jnp.array([0.3, -1.0]), jnp.array([2.0, 1.0])
     inner = optax.chain(optax.clip_by_global_norm(0.1), optax.adamw(0.1, weight_decay=0.3))
-    twice = {"a": start, "b": start, "c": other}
-    once = {"a": start, "c": other}
+    twice: Any = {"a": start, "b": start, "c": other}
+    once: Any = {"a": start, "c": other}
     optimizer = tied(inner, lambda p: p["a"], lambda p: p["b"])
     state_twice, state_once = optimizer.init(twice), inner.init(once)
     for _ in range(20):

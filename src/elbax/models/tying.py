@@ -36,10 +36,10 @@ def tied(optimizer: optax.GradientTransformation, first: Where, second: Where) -
     def init(params: Any) -> Any:
         return optimizer.init(once(params))
 
-    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        total = jax.tree.map(lambda a, b: a + b, first(grads), second(grads))
-        summed = once(eqx.tree_at(first, grads, total, is_leaf=lambda x: x is None))
-        updates, state = optimizer.update(summed, state, None if params is None else once(params))
-        return eqx.tree_at(second, updates, first(updates), is_leaf=lambda x: x is None), state
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        total = jax.tree.map(lambda a, b: a + b, first(updates), second(updates))
+        summed = once(eqx.tree_at(first, updates, total, is_leaf=lambda x: x is None))
+        moved, state = optimizer.update(summed, state, None if params is None else once(params))
+        return eqx.tree_at(second, moved, first(moved), is_leaf=lambda x: x is None), state
 
     return optax.GradientTransformation(init, update)

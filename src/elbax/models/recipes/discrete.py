@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-import equinox as eqx
 import jax
 
 import elbax
@@ -105,7 +104,7 @@ class SBNRecipe(ImageRecipe):
         super().__post_init__()
         self.estimators()
 
-    def build(self, data: Dataset, key: jax.Array) -> tuple[eqx.Module, eqx.Module]:
+    def build(self, data: Dataset, key: jax.Array) -> tuple[Callable, Callable]:
         """Networks for images of the size of the data."""
         mean = self.mean_image(data)
         return make_sbn(
@@ -153,7 +152,7 @@ class DiscreteVAERecipe(ImageRecipe):
         super().__post_init__()
         self.estimators()
 
-    def build(self, data: Dataset, key: jax.Array) -> tuple[eqx.Module, eqx.Module]:
+    def build(self, data: Dataset, key: jax.Array) -> tuple[Callable, Callable]:
         """Networks for images of the size of the data."""
         mean = self.mean_image(data)
         shared: dict[str, Any] = {
