@@ -86,8 +86,23 @@ class Densities:
 
     @property
     def discrete(self) -> list[str]:
-        """Sites whose values are no real numbers."""
-        return [n for n, f in self.facts.samples.items() if not jnp.issubdtype(f.value_dtype, jnp.inexact)]
+        """Sites whose values are no real numbers, or corners of a simplex."""
+        sites = self.facts.samples.items()
+        return [n for n, f in sites if self.outcomes[n] is not None or not jnp.issubdtype(f.value_dtype, jnp.inexact)]
+
+    @property
+    def bent(self) -> dict[str, str]:
+        """Names of the supports of the sites that no unconstrained coordinates cover, such as a sphere."""
+        found = {}
+        for name in set(self._free()) - set(self.discrete):
+            support = abstract_distribution(self.facts.samples[name].equation).one.support
+            try:
+                biject_to(support)
+            except NotImplementedError:
+                while hasattr(support, "base_constraint"):
+                    support = support.base_constraint
+                found[name] = type(support).__name__.strip("_").lower()
+        return found
 
     @property
     def num_outcomes(self) -> int | None:

@@ -11,6 +11,7 @@ import typer
 
 from elbax.cli.app import DIVERGED_CODE, INTERRUPTED_CODE, app, say, wants_json
 from elbax.fit.stopping import Outcome
+from elbax.models.recipes import RECIPES
 from elbax.models.targets import recipe_of
 from elbax.runs.folder import RunFolder
 from elbax.runs.run import train
@@ -18,7 +19,9 @@ from elbax.runs.run import train
 
 @app.command()
 def fit(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe (vae), or FILE.py:CLASS with one of your own.")],
+    recipe: Annotated[
+        str, typer.Argument(help=f"A recipe ({', '.join(RECIPES)}), or FILE.py:CLASS with one of your own.")
+    ],
     data: Annotated[
         str | None, typer.Option(help="A data set (`elbax data list`), or the path of a file or folder.")
     ] = None,

@@ -191,7 +191,8 @@ def bracket(
 
     Raises:
         ProgramError: if data cannot be told apart, or stand for a subsample.
-        ConfigError: for impossible options, and for discrete latents with too many joint outcomes to be summed.
+        ConfigError: for impossible options, for discrete latents with too many joint outcomes to be summed, and for
+            latents on a sphere.
         DataError: for empty, uneven or non-finite data.
 
     References:
@@ -206,6 +207,7 @@ def bracket(
     rows = rows_of(bound, data, per_datum=per_datum)
     densities = Densities.of(bound, jax.tree.map(lambda x: x[0], rows))
     _check_discrete(densities)
+    _check_coordinates(densities)
     sandwich = Sandwich(densities, bound, rows, num_chains)
     draw_key, path_key, anneal_key = jax.random.split(key, 3)
     draws = sandwich.weights(draw_key, num_particles)
@@ -257,6 +259,7 @@ def _check_independent(bound: ELBO, pair: tuple) -> None:
     """Refuses pairs of programs in which data share latents, or influence each other's densities."""
     rows = [jax.tree.map(lambda x, i=i: x[i : i + 1], pair) for i in range(2)]
     alone, both = Densities.of(bound, rows[0]), Densities.of(bound, pair)
+    _check_coordinates(alone)
     latents = both.draw(jax.random.key(0), bound, pair)
     parts: list[dict[str, jax.Array]] = [{}, {}]
     for name, value in latents.items():
@@ -293,6 +296,17 @@ def _check_discrete(densities: Densities) -> None:
         f"the model has discrete latents, {sites}, {found}: annealing moves latents along derivatives, and at most "
         f"{MAX_OUTCOMES:,} outcomes are summed. Sum the discrete latents out in the model."
     )
+
+
+def _check_coordinates(densities: Densities) -> None:
+    """Refuses latents that cannot be annealed because their support has other dimensions than their coordinates."""
+    for name, support in sorted(densities.bent.items()):
+        source = densities.facts.samples[name].equation.source
+        raise ConfigError(
+            f"the values of site '{name}' ({source}) lie on a {support}, and annealing moves latents in unconstrained "
+            f"coordinates, which a {support} does not have. The importance-weighted bound of `elbax.evaluate` with "
+            "many particles bounds log p(x) from below."
+        )
 
 
 def _check_options(target: float, confidence: float, num_chains: int, max_steps: int, num_particles: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 
@@ -11,12 +12,14 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-__all__ = ["ACTIVATIONS", "MLP"]
+__all__ = ["ACTIVATIONS", "MLP", "centered", "mean_or_zero", "starting_at"]
 
 ACTIVATIONS: dict[str, Callable] = {
     "tanh": jnp.tanh,
     "relu": jax.nn.relu,
     "leaky_relu": jax.nn.leaky_relu,
+    "leaky_relu_0.1": functools.partial(jax.nn.leaky_relu, negative_slope=0.1),
+    "leaky_relu_0.3": functools.partial(jax.nn.leaky_relu, negative_slope=0.3),
     "gelu": jax.nn.gelu,
     "silu": jax.nn.silu,
     "softplus": jax.nn.softplus,
@@ -48,3 +51,21 @@ class MLP(eqx.Module):
             if i < len(self.weights) - 1:
                 x = ACTIVATIONS[self.activation](x)
         return x
+
+
+def starting_at(net: MLP, mean: Float[Array, " pixels"] | None) -> MLP:
+    """A decoder of logits whose output bias starts at a mean image in [0, 1]; unchanged for `None`."""
+    if mean is None:
+        return net
+    mean = jnp.clip(jnp.asarray(mean, jnp.float32), 1e-3, 1 - 1e-3)
+    return eqx.tree_at(lambda d: d.biases[-1], net, jnp.log(mean) - jnp.log1p(-mean))
+
+
+def centered(x: Float[Array, "*data pixels"], mean: Float[Array, " pixels"]) -> Float[Array, "*data pixels"]:
+    """Images less a mean image, which is a part of the data: it has no gradient, so no optimiser moves it."""
+    return x - jax.lax.stop_gradient(mean)
+
+
+def mean_or_zero(mean: Float[Array, " pixels"] | None, num_pixels: int) -> Float[Array, " pixels"]:
+    """What `centered` takes: zero for `None`."""
+    return jnp.zeros(num_pixels) if mean is None else jnp.asarray(mean, jnp.float32)

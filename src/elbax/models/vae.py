@@ -21,7 +21,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
 import elbax
-from elbax.models.networks import MLP
+from elbax.models.networks import MLP, centered, mean_or_zero, starting_at
 
 __all__ = ["VAEGuide", "VAEModel", "make_vae"]
 
@@ -56,8 +56,7 @@ class VAEGuide(eqx.Module):
 
     def encode(self, x: Float[Array, "... pixels"]) -> tuple[Float[Array, "... latents"], Float[Array, "... latents"]]:
         """Mean and standard deviation of q(z | x)."""
-        # Part of the data, not of the parameters: no gradient, so no optimiser moves it.
-        out = self.encoder(x - jax.lax.stop_gradient(self.mean))
+        out = self.encoder(centered(x, self.mean))
         return out[..., : self.num_latents], jnp.exp(out[..., self.num_latents :])
 
 
@@ -86,8 +85,5 @@ def make_vae(
     model_key, guide_key = jr.split(key)
     decoder = MLP([num_latents, *reversed(hidden), num_pixels], activation, key=model_key)
     encoder = MLP([num_pixels, *hidden, 2 * num_latents], activation, key=guide_key)
-    if output_mean is not None:
-        mean = jnp.clip(jnp.asarray(output_mean, jnp.float32), 1e-3, 1 - 1e-3)
-        decoder = eqx.tree_at(lambda d: d.biases[-1], decoder, jnp.log(mean) - jnp.log1p(-mean))
-    center = jnp.zeros(num_pixels) if input_mean is None else jnp.asarray(input_mean, jnp.float32)
-    return VAEModel(decoder, num_latents), VAEGuide(encoder, center, num_latents)
+    guide = VAEGuide(encoder, mean_or_zero(input_mean, num_pixels), num_latents)
+    return VAEModel(starting_at(decoder, output_mean), num_latents), guide

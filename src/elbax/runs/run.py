@@ -278,12 +278,15 @@ def evaluate_run(
 
 
 def told_by_latents(recipe: Recipe, data: Dataset, bound: Bound, num_data: int, split: str) -> dict[str, Any] | None:
-    """What the latents tell of the data, for a record; `None` for a single datum."""
+    """What the latents tell of the data, for a record, or why that is not known; `None` for a single datum."""
     images = recipe.seen(data, split, num_data)
     if len(images) < 2:
         return None
     key = jr.fold_in(jr.key(recipe.seed), 1002)
-    return collapse(bound.model, bound.guide, images, key=key).as_dict()
+    try:
+        return collapse(bound.model, bound.guide, images, key=key).as_dict()
+    except (ConfigError, ProgramError) as error:
+        return {"none": str(error)}
 
 
 def collapse_of_run(run: Run, *, num_data: int, split: str = "test") -> Collapse:

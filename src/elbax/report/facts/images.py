@@ -1,7 +1,7 @@
 """Images of a trained model: reconstructions, prior samples, interpolations, traversals.
 
-They apply to any run whose data are images, whose model has `decode` (`Decoder`) and exactly one latent site, of shape
-`[data, units]`; all but the prior samples also ask for a guide with `encode` (`Encoder`) and for real-valued latents.
+They apply to any run whose data are images, whose model has `decode` (`Decoder`) and exactly one latent site, with one
+row per datum; all but the prior samples also ask for a guide with `encode` (`Encoder`) and for real-valued latents.
 Everything random comes from a key derived from the run's seed, so that a report can be made again.
 """
 
@@ -34,7 +34,7 @@ class Decoder(Protocol):
     """A model that turns codes into images."""
 
     def decode(self, z: Any) -> Any:
-        """Mean image of each code, in [0, 1]. Shape `[..., units]` to `[..., pixels]`."""
+        """Mean image of each code, in [0, 1]. Shape `[..., units]`, or what a code is, to `[..., pixels]`."""
         ...
 
 
@@ -183,10 +183,10 @@ def encoded(guide: Encoder, data: jax.Array) -> jax.Array:
 
 
 def decoded(run: Run, codes: jax.Array) -> np.ndarray:
-    """Means of p(x | z). Shape `[..., units]` to `[..., height, width]`."""
+    """Means of p(x | z). Shape `[..., *code]` to `[..., height, width]`."""
     model: Any = run.bound.model
     flat = eqx.filter_jit(lambda m, z: m.decode(z))(model, codes)
-    return np.asarray(flat).reshape(*codes.shape[:-1], *run.data.image_shape)
+    return np.asarray(flat).reshape(*flat.shape[:-1], *run.data.image_shape)
 
 
 def reconstructions(run: Run, rows: np.ndarray, data: jax.Array, codes: jax.Array) -> Reconstructions:
