@@ -285,13 +285,17 @@ def _check_independent(bound: ELBO, pair: tuple) -> None:
             )
 
 
+def _many(count: int) -> str:
+    return f"{count:,}" if count < 10**9 else f"about 10^{len(str(count)) - 1}"
+
+
 def _check_discrete(densities: Densities) -> None:
     """Refuses discrete latents that can neither be summed nor moved along derivatives."""
     count = densities.num_outcomes
     if not densities.discrete or (count is not None and count <= MAX_OUTCOMES):
         return
     sites = ", ".join(f"'{n}' ({densities.facts.samples[n].equation.source})" for n in densities.discrete)
-    found = "with others that have infinitely many values" if count is None else f"with {count:,} joint outcomes"
+    found = "with others that have infinitely many values" if count is None else f"with {_many(count)} joint outcomes"
     raise ConfigError(
         f"the model has discrete latents, {sites}, {found}: annealing moves latents along derivatives, and at most "
         f"{MAX_OUTCOMES:,} outcomes are summed. Sum the discrete latents out in the model."
