@@ -7,7 +7,7 @@ from elbax.report.content import Content
 from elbax.report.facts.scores import BracketFacts
 from elbax.report.markup import Html, join, tag
 from elbax.report.numbers import count, duration, signed, with_error
-from elbax.report.sections.result import range_of
+from elbax.report.sections.result import ends_of, range_of
 
 __all__ = ["header", "heading"]
 
@@ -83,10 +83,11 @@ def cards(content: Content) -> Html | None:
 def bracket_card(bracket: BracketFacts) -> Html:
     """Log p(x) from both sides."""
     low, high = bracket.short
+    low_end, high_end = ends_of(bracket.lower, bracket.upper)
     return tag(
         "li",
         tag("div", "log p(x)", class_="name"),
-        tag("div", range_of(bracket.lower, bracket.upper), class_="value"),
+        tag("div", low_end, tag("span", " to ", high_end, class_="error"), class_="value"),
         tag("div", f"nats per datum, {bracket.confidence:.0%} confidence", class_="unit"),
         tag(
             "div",

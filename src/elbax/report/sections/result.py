@@ -55,11 +55,17 @@ def figures_table(content: Content, scores: Scores) -> Html:
     return table(rows, head=("Data", "Figure", "Nats per datum", "Computed on"), class_="stack")
 
 
-def range_of(low: float, high: float) -> Html:
-    """Two ends, with as many digits as tell them apart."""
+def ends_of(low: float, high: float) -> tuple[Html, Html]:
+    """The ends of a range, with as many digits as tell them apart."""
     digits = max(2, 1 - math.floor(math.log10(max(high - low, 1e-4))))
-    ends = [tag("data", signed(end, digits), value=repr(end)) for end in (low, high)]
-    return tag("span", ends[0], " to ", ends[1], class_="num")
+    lower, upper = (tag("data", signed(end, digits), value=repr(end)) for end in (low, high))
+    return lower, upper
+
+
+def range_of(low: float, high: float) -> Html:
+    """A range from one end to the other."""
+    lower, upper = ends_of(low, high)
+    return tag("span", lower, " to ", upper, class_="num")
 
 
 def in_both_units(figure: Estimate, bits: Estimate | None) -> Html:
