@@ -157,7 +157,38 @@ def test_few_outcomes_are_summed():
     assert "exactly" in str(found)
 
 
+def test_one_hot_outcomes_are_summed():
+    """Their values are floats, and yet they are no points that could be moved."""
+    logits, locs = jnp.array([0.3, -0.5, 0.1]), jnp.array([-1.0, 0.5, 2.0])
+
+    def model(x):
+        z = elbax.sample("z", elbax.OneHotCategorical(logits=jnp.broadcast_to(logits, (len(x), 3))))
+        elbax.observe("x", dist.Normal(z @ locs, 0.5), x)
+
+    def guide(x):
+        elbax.sample("z", elbax.OneHotCategorical(logits=jnp.zeros((len(x), 3))))
+
+    x = np.array([-1.0, 0.2])
+    found = elbax.bracket(model, guide, jnp.asarray(x), key=jr.key(0))
+    weights = np.exp(logits) / np.exp(logits).sum()
+    exact = sum(w * stats.norm(loc, 0.5).pdf(x) for w, loc in zip(weights, np.asarray(locs), strict=True))
+    assert found.exact
+    np.testing.assert_allclose(found.lower, np.log(exact), rtol=1e-5)
+
+
 class TestRefusals:
+    @pytest.mark.parametrize("per_datum", [True, False])
+    def test_directions(self, per_datum):
+        def model(x):
+            z = elbax.sample("z", elbax.HypersphericalUniform(3).expand([len(x)]))
+            elbax.observe("x", dist.Normal(z, 1.0).to_event(1), x)
+
+        def guide(x):
+            elbax.sample("z", elbax.VonMisesFisher(x, jnp.ones(len(x))))
+
+        with pytest.raises(ConfigError, match=r"values of site 'z' \(.*\.py:\d+\) lie on a sphere"):
+            elbax.bracket(model, guide, jnp.eye(3), key=jr.key(0), per_datum=per_datum)
+
     def test_latent_shared_by_all_data(self):
         def model(x):
             mean = elbax.sample("mean", dist.Normal(0.0, 1.0))
