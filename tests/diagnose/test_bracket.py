@@ -121,6 +121,7 @@ def steps_of_its_own(x):
     jax.lax.scan(step, None, x)
 
 
+@pytest.mark.slow
 def test_sequence_as_one_datum():
     x = jnp.array([0.3, 1.0, 0.7, -0.4])
     t = np.arange(4)
@@ -238,6 +239,7 @@ class TestRefusals:
             elbax.bracket(gamma_poisson, log_normal, jnp.ones(2), key=jr.key(0), **option)
 
 
+@pytest.mark.slow
 def test_width_that_is_out_of_reach_is_said():
     data, _ = linear_data(2, dim=3)
     found = elbax.bracket(linear_gaussian, far_guide, data, key=jr.key(0), target=1e-3, max_steps=64)

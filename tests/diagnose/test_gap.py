@@ -73,6 +73,7 @@ def test_parts_of_the_gap(data, tmp_path):
         assert words in str(found)
 
 
+@pytest.mark.slow
 def test_best_guide_has_no_amortisation_gap(data):
     x, _ = data
     guide = Guide(0.0, BEST)
@@ -96,6 +97,7 @@ def test_discrete_latents_are_refused():
 
 def test_bracket_of_other_data(data):
     x, _ = data
-    bracket = elbax.bracket(model, Guide(0.0, BEST), x[:2], key=jr.key(1), target=1.0)
+    two = np.zeros(2)
+    bracket = elbax.Bracket(two, two, 0.0, 0.0, 0.95, two, two, num_particles=1, ess=np.ones(2))
     with pytest.raises(ConfigError, match="of 2 data, but 6 were given"):
         elbax.gap(model, Guide(0.0, BEST), x, key=jr.key(0), bracket=bracket)
