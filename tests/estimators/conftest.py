@@ -1,8 +1,8 @@
-"""Of a parametrised test of a method, `make test` runs the first case and `make test-all` all of them."""
+"""Methods have many cases in common."""
 
 from pathlib import Path
 
-import pytest
+from tests.first_cases import only_first_cases
 
 METHODS = (
     "antithetic baselines categorical couplings double_cv fini gumbel higher_order implicit measure_valued rebar "
@@ -11,12 +11,4 @@ METHODS = (
 
 
 def pytest_collection_modifyitems(items):
-    here, seen = Path(__file__).parent, set()
-    for item in items:
-        if item.path.parent != here or item.path.stem.removeprefix("test_") not in METHODS:
-            continue
-        test = (item.path, item.originalname)
-        if test in seen:
-            item.add_marker(pytest.mark.slow)
-        if not item.get_closest_marker("slow"):
-            seen.add(test)
+    only_first_cases(items, Path(__file__).parent, METHODS)
