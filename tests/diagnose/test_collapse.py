@@ -109,6 +109,7 @@ def test_batches_and_their_rest_change_nothing():
     assert abs(z.information.value - exact) < 5 * z.information.std_error
 
 
+@pytest.mark.slow
 def test_a_sample_of_the_data_stands_for_all():
     """q(z) of 1000 data from 100: bounds hold what is known, and the estimate is between them."""
     found = elbax.collapse(model, Channel(GAIN), normal_data(1000, 3), key=jr.key(0), num_others=100)
@@ -280,12 +281,14 @@ class TestHierarchy:
         assert lower.mean_variance == pytest.approx((1.0 + 0.3 * 0.6) ** 2, rel=0.1)
         assert found.kl.value == pytest.approx(upper.kl.value + lower.kl.value, rel=1e-4)
 
+    @pytest.mark.slow
     def test_upper_layer_collapsed(self):
         found = elbax.collapse(two_layers, TopDown(0.0, 1.0, 1.0, 0.3, 0.5), normal_data(100), key=jr.key(0))
         assert [layer.verdict for layer in found.layers] == [Verdict.COLLAPSED, Verdict.ALIVE]
         assert "The layers below, 'lower', explain the data without it" in found.advice("upper")
         assert "ladder" in str(found)
 
+    @pytest.mark.slow
     def test_lower_layer_that_follows_the_upper_one_only(self):
         """It tells of the data by way of the upper layer; of its own, it says nothing."""
         found = elbax.collapse(two_layers, TopDown(0.9, 0.3, 0.0, 0.7, 0.5), normal_data(100), key=jr.key(0))
@@ -293,6 +296,7 @@ class TestHierarchy:
         assert abs(found["lower"].kl.value) < 1e-5
         assert abs(found["lower"].information.value) < 1e-5
 
+    @pytest.mark.slow
     def test_bottom_up(self):
         """The upper layer is drawn from the lower one, which then counts as part of the datum."""
 

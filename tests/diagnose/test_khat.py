@@ -51,6 +51,7 @@ class TestTail:
         assert "elbax.bracket" in found.finding
         assert json.loads(json.dumps(found.as_dict()))["above_0.7"] == len(found.unusable)
 
+    @pytest.mark.slow
     def test_narrow_normal(self):
         """q = N(0, s^2), p = N(0, 1): k = 1 - s^2, times `x (1 - cdf(x)) / pdf(x)` at x, where the tail begins.
 
@@ -63,6 +64,7 @@ class TestTail:
         low, high = (1 - scale**2) * x * stats.norm.sf(x) / stats.norm.pdf(x)
         assert low < found.values.mean() < high < 1 - scale**2
 
+    @pytest.mark.slow
     def test_wide_normal(self):
         """Weights are bounded: k is below zero, and nothing stands against reweighting."""
         found = elbax.khat(unit_normal, normal_guide(1.5), X[:50], key=jr.key(0), batch_size=20)
