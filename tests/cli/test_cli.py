@@ -127,6 +127,7 @@ class TestEvaluate:
         assert "±" in result.output
         assert "log p(x) is in" not in result.output
 
+    @pytest.mark.slow
     def test_bracket(self, finished):
         said = json.loads(run("--json", "evaluate", finished[0], "--particles", 20, "--bracket", 4).stdout)
         assert said["num_particles"] == 20

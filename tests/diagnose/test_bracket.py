@@ -96,6 +96,7 @@ def log_normal(x):
     elbax.sample("rate", dist.LogNormal(jnp.log(x + 1.0), 0.6))
 
 
+@pytest.mark.slow
 def test_latents_with_a_support():
     """Counts of a Gamma rate: a negative binomial."""
     x = jnp.array([0.0, 3.0, 9.0])

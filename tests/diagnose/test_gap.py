@@ -57,6 +57,7 @@ def amortisation(shift, scale):
     return quadratic + 0.5 * np.sum(ratio - 1 - np.log(ratio))
 
 
+@pytest.mark.slow
 def test_parts_of_the_gap(data, tmp_path):
     x, exact = data
     guide = Guide(0.3, 1.5 * BEST)
