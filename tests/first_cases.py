@@ -1,5 +1,6 @@
 """Of a parametrised test of many like cases, `make test` runs the first case and `make test-all` all of them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 __all__ = ["only_first_cases"]
 
 
-def only_first_cases(items, folder: Path, names: list[str]) -> None:
+def only_first_cases(items, folder: Path, names: Sequence[str]) -> None:
     """Marks all but the first case of each test in some files of a folder as slow."""
     seen = set()
     for item in items:
